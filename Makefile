@@ -1,0 +1,49 @@
+# make run    installs what is needed and starts the proxy (arguments: make run ARGS="--config config/local.yaml")
+# make test   installs what the tests need and runs all of them
+# make lint   format, lint and types
+# make wheel  builds the wheel and runs it from an empty environment
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS   ?=
+
+.PHONY: run test lint format wheel clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/inworld-proxy serve $(ARGS)
+
+test: $(VENV)/.tested
+	@sh scripts/system-packages.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.linted
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.linted
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(VENV)/.tested
+	$(BIN)/python scripts/try_wheel.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	@sh scripts/make-venv.sh "$(PYTHON)" "$(VENV)"
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml proxy/__init__.py
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.linted: $(VENV)/.installed
+	@$(PIP) -e '.[lint]'
+	@touch $@

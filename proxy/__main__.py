@@ -1,0 +1,48 @@
+"""The command line: ``inworld-proxy COMMAND`` and ``python -m proxy COMMAND`` are the same program."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from proxy import __version__
+
+COMMANDS = {
+    "serve": "Run the proxy.",
+    "check": "Say everything that is wrong with a configuration.",
+    "explain": "Say whether a request would be allowed, and why.",
+    "sandbox": "Run the stand-in Inworld API alone.",
+}
+"""Each is ``command`` in ``proxy/cli/NAME.py``, imported when asked for: the proxy starts faster without the rest."""
+
+
+class _Commands(click.Group):
+    """Loads a command when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"proxy.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - see above
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="inworld-proxy")
+def main() -> None:
+    """An authenticating reverse proxy for the Inworld voice and language APIs.
+
+    Applications point their base URL at the proxy and hold no Inworld key: the proxy decides whether a request may be
+    made, puts the right Authorization on it, and moves the bytes both ways.
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="inworld-proxy")

@@ -1,0 +1,102 @@
+"""The operator's listener: metrics and health. An ordinary aiohttp application, apart from the data path.
+
+On loopback it is guarded against web pages like the data listener; elsewhere it serves these three paths only and does
+not look at Host, because probes and scrapers use pod addresses. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client.exposition import choose_encoder
+
+from proxy import __version__
+from proxy.core.browser import check_host, check_site
+from proxy.core.errors import OUTCOMES, error_body, proxy_status
+from proxy.core.model import ErrorShape
+from proxy.wire.server import DataServer
+
+_LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
+
+
+async def start_admin(server: DataServer) -> tuple[web.AppRunner, str, int]:
+    """Opens the admin listener and returns it with where it is. Raises ``OSError`` when the address cannot be had."""
+    address = server.snapshot.admin
+    runner = web.AppRunner(make_application(server), access_log=None, logger=_quiet_logger())
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, address.host, address.port)
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    host, port = runner.addresses[0][:2]
+    return runner, host, port
+
+
+def make_application(server: DataServer) -> web.Application:
+    """The application: ``/metrics``, ``/healthz``, ``/readyz`` and, for people, ``/``."""
+    application = web.Application(middlewares=[_guard(server)] if server.snapshot.admin.is_loopback else ())
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(server.metrics.registry), headers={"Content-Type": content_type})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "version": __version__})
+
+    async def readyz(_: web.Request) -> web.Response:
+        credentials = {
+            name: "ready" if credential.authorization() is not None else "not ready"
+            for name, credential in server.snapshot.credentials.items()
+        }
+        # A credential that is fetched on first use does not keep a pod out of service; draining does.
+        status = "draining" if server.draining else "ready"
+        body = {"status": status, "credentials": credentials, "configuration": server.snapshot.source}
+        return web.json_response(body, status=503 if server.draining else 200)
+
+    async def index(_: web.Request) -> web.Response:
+        return web.Response(text=f"inworld-proxy {__version__}\n\n/metrics\n/healthz\n/readyz\n")
+
+    application.router.add_get("/metrics", metrics)
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
+    if server.snapshot.admin.is_loopback:
+        application.router.add_get("/", index)
+    return application
+
+
+def _guard(server: DataServer) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        headers = request.headers
+        hosts = _LOOPBACK_NAMES | (server.snapshot.policy.hosts or frozenset())
+        refused = check_host(headers.get("Host", "").encode("utf-8", "replace"), hosts)
+        if refused is None:
+            origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
+            # No origin is allowed here, whatever the data listener allows: metrics are not for pages.
+            refused = check_site(
+                None if origin is None else origin.encode("utf-8", "replace"),
+                None if site is None else site.encode("utf-8", "replace"),
+                frozenset(),
+            )
+        if refused is None:
+            return await handler(request)
+        code, message = refused
+        return web.Response(
+            status=OUTCOMES[code].status,
+            body=error_body(code, message, ErrorShape.GRPC),
+            content_type="application/json",
+            headers={"Proxy-Status": proxy_status(code).decode()},
+        )
+
+    return guard
+
+
+def _quiet_logger() -> logging.Logger:
+    # aiohttp logs a traceback for every malformed request; on this listener they are of no interest to anyone.
+    logger = logging.getLogger("proxy.admin.http")
+    logger.setLevel(logging.CRITICAL)
+    return logger

@@ -1,0 +1,79 @@
+"""``inworld-proxy check``: everything that is wrong with a configuration, or what was understood of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from proxy.cli.faults import print_faults
+from proxy.core.model import KeyPower, KeyType, Mode, Permission, Snapshot, Upstream
+from proxy.settings.load import SettingsError, load_settings
+
+
+@click.command("check")
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file. Without it, what the environment says.",
+)
+def command(config: Path | None) -> None:
+    """Check the configuration: print every fault (exit 1), or what was understood (exit 0)."""
+    try:
+        snapshot = load_settings(config, os.environ)
+    except SettingsError as exc:
+        print_faults(exc.faults)
+        raise SystemExit(1) from None
+    for line in describe_snapshot(snapshot):
+        click.echo(line)
+
+
+def describe_snapshot(snapshot: Snapshot) -> Iterator[str]:
+    """What the configuration means, in a few lines without any secret."""
+    total = len(snapshot.policy.operations)
+    yield f"{snapshot.source}: no faults"
+    mode = "" if snapshot.policy.mode is Mode.ENFORCE else f", mode {snapshot.policy.mode.value}"
+    yield f"listen      {snapshot.listen}, admin {snapshot.admin}{mode}"
+    for upstream in snapshot.upstreams.values():
+        yield f"upstream    {upstream.name}: {_describe_upstream(upstream)}"
+    for credential in snapshot.credentials.values():
+        yield f"credential  {credential.name}: {credential.kind}, {_describe_power(credential.power)}"
+    by_operation = _routes_by_operation(snapshot)
+    for route in snapshot.routes:
+        served = sum(1 for name in by_operation if by_operation[name] == route.name)
+        way = f"{route.credential.name} to {route.upstream.name}"
+        yield f"route       {route.name}: {served} of {total} operations, {way}"
+    if not snapshot.callers:
+        yield "callers     none: everyone who reaches this machine's loopback address"
+    for caller in snapshot.callers.values():
+        granted = total if caller.operations is None else len(caller.operations)
+        yield f"caller      {caller.name}: {granted} of {total} operations"
+
+
+def _routes_by_operation(snapshot: Snapshot) -> dict[str, str]:
+    callers = [snapshot.policy.anonymous] if snapshot.policy.anonymous is not None else [*snapshot.callers.values()]
+    return {
+        name: route.name
+        for caller in callers[:1]  # routes do not depend on the caller
+        for name, route in caller.routes.items()
+        if snapshot.policy.operations[name].permission is not Permission.MINT
+    }
+
+
+def _describe_upstream(upstream: Upstream) -> str:
+    text = f"{upstream.scheme}://{upstream.authority}"
+    if upstream.connect_proxy is not None:
+        text += f" through {upstream.connect_proxy[0]}:{upstream.connect_proxy[1]}"
+    if upstream.ca_file is not None:
+        text += f", also trusting {upstream.ca_file}"
+    return text
+
+
+def _describe_power(power: KeyPower) -> str:
+    if power.type is KeyType.REALTIME_ONLY:
+        return "a realtime-only key"
+    return f"a standard key (voices {power.voices.value}, router {power.router.value})"

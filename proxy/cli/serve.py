@@ -1,0 +1,130 @@
+"""``inworld-proxy serve``: run the proxy; without a key, in front of the built-in sandbox."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from proxy import __version__, app
+from proxy.cli.faults import print_faults
+from proxy.cli.sandbox_process import SandboxProcess
+from proxy.core.model import Snapshot
+from proxy.settings.load import Overrides, SettingsError, load_settings
+
+KEY = "INWORLD_API_KEY"
+
+_EXAMPLES = """
+\b
+Examples:
+  inworld-proxy serve                        with INWORLD_API_KEY set: in front of api.inworld.ai;
+                                             without it: in front of the built-in sandbox
+  inworld-proxy serve --voices write         the key may change voices, and callers may use that
+  inworld-proxy serve --config egress.yaml   with callers, routes and limits of your own
+"""
+
+
+_DEMO = """\
+inworld-proxy {version} on {proxy} -> the built-in sandbox: {key} is not set, so nothing leaves this machine
+metrics: {admin}/metrics
+
+Try it:
+
+  curl -s {proxy}/v1/audio/speech -H 'Content-Type: application/json' -o hello.wav \\
+    -d '{{"model":"inworld-tts-1.5-max","voice":"Ashley","input":"Hello from the proxy.","response_format":"wav"}}'
+                                                                  # audio: open hello.wav in any player
+
+  curl -i {proxy}/voices/v1/voices:clone -d '{{}}'           # refused: 403, and why
+
+  curl -s {admin}/metrics | grep ^inworld_proxy_requests  # what was counted
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
+@click.option("--listen", metavar="HOST:PORT", help="Where callers connect.  [default: 127.0.0.1:8080]")
+@click.option("--admin", metavar="HOST:PORT", help="Where metrics and health are.  [default: 127.0.0.1:9464]")
+@click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
+@click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
+@click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
+@click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
+@click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
+@click.option("--log-format", metavar="FORMAT", help="Request log: auto, json, text or off.")
+@click.option("--sandbox", is_flag=True, help="Use the built-in sandbox even when INWORLD_API_KEY is set.")
+def command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config: Path | None,
+    listen: str | None,
+    admin: str | None,
+    upstream: str | None,
+    ca: str | None,
+    voices: str | None,
+    router: str | None,
+    key_type: str | None,
+    log_format: str | None,
+    *,
+    sandbox: bool,
+) -> None:
+    """Run the proxy until it is told to stop (Ctrl-C, SIGTERM)."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _refuse_slow_parser()
+    if sandbox and (config is not None or upstream is not None):
+        raise click.UsageError("--sandbox is an upstream of its own; leave out --config and --upstream.")
+    overrides = Overrides(listen, admin, upstream, ca, voices, router, key_type, log_format)
+    environ: Mapping[str, str] = os.environ
+    if not sandbox and (config is not None or upstream is not None or environ.get(KEY)):
+        _serve(config, environ, overrides, None)
+        return
+    with SandboxProcess() as child:
+        environ = {**environ, KEY: child.key_for(voices, router, key_type)}
+        overrides = Overrides(listen, admin, child.url, ca, voices, router, key_type, log_format)
+        _serve(None, environ, overrides, child)
+
+
+def _serve(config: Path | None, environ: Mapping[str, str], overrides: Overrides, child: SandboxProcess | None) -> None:
+    try:
+        snapshot = load_settings(config, environ, overrides)
+    except SettingsError as error:
+        print_faults(error.faults)
+        sys.exit(1)
+    try:
+        app.run(app.serve(snapshot, ready=lambda listening: _announce(snapshot, listening, child)))
+    except OSError as error:
+        click.echo(f"inworld-proxy: cannot listen: {error.strerror or error}", err=True)
+        click.echo(
+            f"Another program (another inworld-proxy, perhaps) has {snapshot.listen} or {snapshot.admin}. "
+            "Stop it, or choose other addresses with --listen and --admin.",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _announce(snapshot: Snapshot, listening: app.Listening, child: SandboxProcess | None) -> None:
+    """Says where everything is, on standard error: standard output is for the request log."""
+    proxy, admin = _url(listening.data), _url(listening.admin)
+    if child is None:
+        where = ", ".join(f"{upstream.scheme}://{upstream.authority}" for upstream in snapshot.upstreams.values())
+        text = f"inworld-proxy {__version__} on {proxy} -> {where}\nmetrics: {admin}/metrics\n"
+    else:
+        text = _DEMO.format(version=__version__, proxy=proxy, admin=admin, key=KEY)
+    click.echo(text, err=True)
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refuse_slow_parser() -> None:
+    """Five of aiohttp's request smuggling advisories concern its pure-Python parser only; the proxy never uses it."""
+    if importlib.util.find_spec("aiohttp._http_parser") is None:
+        click.echo(
+            "inworld-proxy: this aiohttp was built without its C parser, and the proxy does not run without it. "
+            "Reinstall it from a wheel: pip install --force-reinstall --only-binary aiohttp aiohttp",
+            err=True,
+        )
+        sys.exit(1)

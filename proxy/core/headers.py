@@ -1,0 +1,191 @@
+"""What may cross the proxy, each way, decided field by field; the credential goes in last.
+
+Outbound heads are built from nothing: what may cross is copied, everything else stays here, ours is added, and the
+credential is the last line of all, so that nothing a caller sent (``Connection``: RFC 9110 section 7.6.1) removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Role(IntEnum):
+    """What happens to a field: KEEP crosses, NOTE is read here and stays, BOTH is read and crosses, DROP vanishes."""
+
+    KEEP = 0
+    NOTE = 1
+    BOTH = 2
+    DROP = 3
+
+
+_KEEP, _NOTE, _BOTH, _DROP = Role.KEEP.value, Role.NOTE.value, Role.BOTH.value, Role.DROP.value
+
+REQUEST_ROLES: dict[bytes, int] = {
+    # Read here: framing, routing, identity, the browser's own word about where a request comes from.
+    b"host": _NOTE,
+    b"connection": _NOTE,
+    b"content-length": _NOTE,
+    b"transfer-encoding": _NOTE,
+    b"expect": _NOTE,
+    b"upgrade": _NOTE,
+    b"authorization": _NOTE,
+    b"x-api-key": _NOTE,
+    b"origin": _NOTE,
+    b"sec-fetch-site": _NOTE,
+    b"sec-websocket-protocol": _NOTE,
+    b"sec-websocket-key": _BOTH,
+    b"sec-websocket-version": _BOTH,
+    # Hop by hop (RFC 9110 section 7.6.1 and the older lists).
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"proxy-authenticate": _DROP,
+    b"proxy-authorization": _DROP,
+    b"te": _DROP,
+    b"trailer": _DROP,
+    b"http2-settings": _DROP,
+    # A client's own credentials, in every place where one was seen.
+    b"api-key": _DROP,
+    b"x-goog-api-key": _DROP,
+    b"cookie": _DROP,
+    b"cookie2": _DROP,
+    # What a backend may take for another method or another target (grpc-gateway honours the first).
+    b"x-http-method-override": _DROP,
+    b"x-http-method": _DROP,
+    b"x-method-override": _DROP,
+    b"x-original-url": _DROP,
+    b"x-original-uri": _DROP,
+    b"x-rewrite-url": _DROP,
+    # Who the caller is inside this network is nobody's business upstream.
+    b"forwarded": _DROP,
+    b"x-real-ip": _DROP,
+    b"x-client-ip": _DROP,
+    b"true-client-ip": _DROP,
+    b"via": _DROP,
+    b"referer": _DROP,
+}
+_REQUEST_PREFIXES = (b"grpc-metadata-", b"x-forwarded-", b"sec-fetch-", b"access-control-", b"proxy-")
+
+RESPONSE_ROLES: dict[bytes, int] = {
+    b"connection": _NOTE,
+    b"content-length": _NOTE,
+    b"transfer-encoding": _NOTE,
+    b"upgrade": _NOTE,
+    b"sec-websocket-protocol": _NOTE,
+    b"keep-alive": _DROP,
+    b"proxy-connection": _DROP,
+    b"proxy-authenticate": _DROP,
+    b"proxy-authentication-info": _DROP,
+    b"te": _DROP,
+    b"trailer": _DROP,
+    # They would bind the caller's browser to facts about the upstream's host, told under the proxy's name.
+    b"alt-svc": _DROP,
+    b"strict-transport-security": _DROP,
+    b"set-cookie": _DROP,
+    b"set-cookie2": _DROP,
+    b"clear-site-data": _DROP,
+    # Only the proxy says what it did; and only its own configuration opens it to another origin.
+    b"proxy-status": _DROP,
+}
+_RESPONSE_PREFIXES = (b"access-control-",)
+
+_LIST_FIELDS = frozenset({b"connection", b"upgrade", b"sec-websocket-protocol", b"expect"})
+"""Fields whose lines may be joined (RFC 9110 section 5.3). Any other noted field may come once."""
+
+_CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})
+
+
+class Fields(NamedTuple):
+    """Sorted fields: ``kept`` lines complete with their line ends, ``noted`` values by lower-case name.
+
+    ``repeated`` is the name of a noted field that came twice and must not (None: all well).
+    """
+
+    kept: list[bytes]
+    noted: dict[bytes, bytes]
+    repeated: bytes | None
+
+
+@lru_cache(maxsize=2048)  # spelled names are few; the bound is for callers who invent them
+def request_role(name: bytes) -> tuple[int, bytes]:
+    """The role of a request field and its lower-case name."""
+    lower = name.lower()
+    return _role(lower, REQUEST_ROLES, _REQUEST_PREFIXES), lower
+
+
+@lru_cache(maxsize=2048)
+def response_role(name: bytes) -> tuple[int, bytes]:
+    """The role of a response field and its lower-case name."""
+    lower = name.lower()
+    return _role(lower, RESPONSE_ROLES, _RESPONSE_PREFIXES), lower
+
+
+def _role(lower: bytes, roles: dict[bytes, int], prefixes: tuple[bytes, ...]) -> int:
+    role = roles.get(lower)
+    if role is not None:
+        return role
+    # CGI-style backends read X_Api_Key as X-Api-Key: a name with an underscore is the twin of one that is guarded.
+    if b"_" in lower or lower.startswith(prefixes):
+        return _DROP
+    return _KEEP
+
+
+def sort_request_lines(lines: Iterable[bytes]) -> Fields:
+    """Sorts what a caller sent (field lines without their ends) into what crosses, as it was, and what is read here."""
+    return _sort(lines, request_role)
+
+
+def sort_response_lines(lines: Iterable[bytes]) -> Fields:
+    """Sorts what the upstream sent (field lines without their ends) into what crosses, as it was, and what is read."""
+    return _sort(lines, response_role)
+
+
+def _sort(lines: Iterable[bytes], role_of: Callable[[bytes], tuple[int, bytes]]) -> Fields:
+    kept: list[bytes] = []
+    noted: dict[bytes, bytes] = {}
+    repeated = None
+    for line in lines:
+        name, _, value = line.partition(b":")
+        role, lower = role_of(name)
+        if role == _KEEP:
+            kept.append(line + b"\r\n")
+        elif role != _DROP:
+            value = value.strip(b" \t")
+            if lower in noted:
+                repeated = _note_again(noted, lower, value) or repeated
+            else:
+                noted[lower] = value
+                if role == _BOTH:
+                    kept.append(line + b"\r\n")
+    connection = noted.get(b"connection")
+    if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
+        _drop_named(kept, connection)
+    return Fields(kept, noted, repeated)
+
+
+def _note_again(noted: dict[bytes, bytes], lower: bytes, value: bytes) -> bytes | None:
+    """Joins a further line of a list field; any other field that comes twice is named as repeated."""
+    noted[lower] += b", " + value
+    return None if lower in _LIST_FIELDS else lower
+
+
+def list_members(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list field, trimmed; empty ones are ignored (RFC 9110 section 5.6.1)."""
+    return [member for part in value.split(b",") if (member := part.strip(b" \t"))]
+
+
+def has_member(value: bytes | None, member: bytes) -> bool:
+    """Is this (lower-case) token in the list field's value, in any case?"""
+    if value is None:
+        return False
+    lower = value.lower()
+    return lower == member or (b"," in lower and member in list_members(lower))
+
+
+def _drop_named(kept: list[bytes], connection: bytes) -> None:
+    """Removes the fields that Connection names, in place (RFC 9110 section 7.6.1): they end at this hop."""
+    named = {member.lower() for member in list_members(connection)} - _CONNECTION_OPTIONS
+    if named:
+        kept[:] = [line for line in kept if line.partition(b":")[0].lower() not in named]

@@ -1,0 +1,270 @@
+"""``decide()``: the only place where a request is allowed or refused.
+
+A plain function from a policy and a request head to ``Allow`` or ``Deny``; ``explain`` on the command line, the
+permission matrix of the tests and the data path all ask it. Allow is said in one place, at the end; every other way
+out is a Deny with the sentence that says what is missing and where to change it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import assert_never
+
+from proxy.core.browser import check_host, check_site
+from proxy.core.errors import MESSAGES, Code
+from proxy.core.headers import has_member, list_members
+from proxy.core.model import (
+    METHODS,
+    READ_METHODS,
+    Allow,
+    Caller,
+    Decision,
+    Deny,
+    ErrorShape,
+    KeyPower,
+    KeyType,
+    Kind,
+    Level,
+    Mode,
+    Operation,
+    Permission,
+    Policy,
+    Presented,
+    RequestHead,
+)
+from proxy.core.target import Target, read_target, strip_query
+
+_WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_TOKEN_PROTOCOLS = (b"bearer_", b"openai-insecure-api-key.")
+"""Subprotocols in which a browser sends a key, because it can set no header (Inworld one-time tokens; OpenAI)."""
+
+_LONGEST_TOKEN = 8192
+_ALL_METHODS = ", ".join(sorted(METHODS))
+
+
+def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | None = None) -> Decision:
+    """May this be done, by whom, through which route?
+
+    ``now`` is Unix time in seconds. A ``caller`` given stands for the one that would be recognised (``explain``). The
+    order is the promise: what cannot be read is refused before anyone is asked who they are, and who is not known is
+    refused before any route is looked up. Never raises for anything in ``head``.
+    """
+    method = head.method
+    if method not in METHODS:
+        return Deny(
+            Code.METHOD_NOT_ALLOWED,
+            "This proxy passes on GET, HEAD, OPTIONS, POST, PUT, PATCH and DELETE only.",
+            allow=_ALL_METHODS,
+        )
+    target = read_target(head.target)
+    if target is None:
+        return Deny(
+            Code.AMBIGUOUS_TARGET,
+            "The request target is not in its one canonical form. Send an absolute path without //, dot segments, "
+            "; \\ or #, and percent-encode only what needs it, in upper case.",
+        )
+    shape = _default_shape(policy, target.path)
+    refused = _check_origin(policy, head, shape)
+    if refused is not None:
+        return refused
+    if caller is None:
+        recognised = _recognise(policy, head, now, shape)
+        if type(recognised) is Deny:
+            return recognised
+        caller = recognised  # type: ignore[assignment]  # narrowed by the line above; isinstance costs three times as much
+    methods = policy.tree.find(target.path)
+    if methods is None:
+        return Deny(
+            Code.NO_OPERATION,
+            f"{target.path} is not in this proxy's catalogue of operations, so it is not passed on. "
+            "`inworld-proxy explain` shows what is.",
+            caller=caller,
+            shape=shape,
+        )
+    operation = methods.get(method)
+    if operation is None:
+        allowed = ", ".join(sorted(methods))
+        message = f"{method} is not an operation at this path; {allowed} is."
+        return Deny(Code.METHOD_NOT_ALLOWED, message, caller=caller, shape=shape, allow=allowed)
+    assert caller is not None  # noqa: S101 - for the type checker
+    return _judge(policy, head, target, caller, operation)
+
+
+def _judge(policy: Policy, head: RequestHead, target: Target, caller: Caller, operation: Operation) -> Decision:
+    route = caller.routes.get(operation.name)
+    if operation.permission is Permission.MINT:
+        message = (
+            "Minting a token hands over all the power of the key behind this proxy, so no caller may do it. "
+            "The proxy itself authenticates every request; point the client at it instead."
+        )
+        return Deny(Code.TOKEN_MINT_REFUSED, message, operation, caller, route, operation.errors)
+    audited = None
+    if caller.operations is not None and operation.name not in caller.operations:
+        message = f"The caller '{caller.name}' is not granted {operation.name}; add it to callers.{caller.name}.allow."
+        audited = Deny(Code.OPERATION_NOT_GRANTED, message, operation, caller, route, operation.errors)
+        if policy.mode is Mode.ENFORCE:
+            return audited
+    if route is None:
+        message = f"No route serves {operation.name}. Add one under `routes`."
+        return Deny(Code.NO_ROUTE, message, operation, caller, None, operation.errors)
+    refused = check_power(route.credential.power, operation, head.method, credential=route.credential.name)
+    if refused is not None:
+        return Deny(refused[0], refused[1], operation, caller, route, operation.errors)
+    query = target.query
+    if query:
+        query = strip_query(query, operation.keeps_query)
+    out = f"{target.path}?{query}" if query else target.path
+    if operation.kind is Kind.WEBSOCKET:
+        return _allow_websocket(head, Allow(caller, operation, route, out, audited))
+    if b"upgrade" in head.noted and has_member(head.noted[b"upgrade"], b"websocket"):
+        message = f"{operation.name} is not a WebSocket; send the request without `Upgrade`."
+        return Deny(Code.UPGRADE_NOT_ALLOWED, message, operation, caller, route, operation.errors)
+    return Allow(caller, operation, route, out, audited)
+
+
+def check_power(power: KeyPower, operation: Operation, method: str, *, credential: str) -> tuple[Code, str] | None:
+    """What the key lacks for this operation, with the sentence that says so; None when it may."""
+    permission = operation.permission
+    if power.type is KeyType.REALTIME_ONLY and permission is not Permission.REALTIME:
+        message = (
+            f"The key '{credential}' is realtime-only and serves nothing but the realtime operations; its type was "
+            f"fixed when it was made. Route {operation.name} to a standard key."
+        )
+        return Code.KEY_IS_REALTIME_ONLY, message
+    match permission:
+        case Permission.VOICES:
+            return _check_level(power.voices, "Voice", "voices", method, credential)
+        case Permission.ROUTER:
+            return _check_level(power.router, "Router", "router", method, credential)
+        case Permission.NONE | Permission.REALTIME:
+            return None
+        case Permission.MINT:
+            return Code.TOKEN_MINT_REFUSED, MESSAGES[Code.INTERNAL]  # refused above for every key; never an allow
+        case _:
+            assert_never(permission)
+
+
+def _check_level(level: Level, api: str, setting: str, method: str, credential: str) -> tuple[Code, str] | None:
+    if level is Level.WRITE or (level is Level.READ and method in READ_METHODS):
+        return None
+    if method in READ_METHODS:
+        code, need = Code.READ_NOT_PERMITTED, "read"
+    else:
+        code, need = Code.WRITE_NOT_PERMITTED, "write"
+    message = (
+        f"{method} here needs {need} permission on the {api} API, and the key '{credential}' is declared with "
+        f"`{setting}: {level.value}`. If the key has it in Inworld's Portal, set credentials.{credential}.permissions."
+        f"{setting}: {need} (or start with --{setting} {need}); otherwise route this operation to a key that has it."
+    )
+    return code, message
+
+
+def _allow_websocket(head: RequestHead, allow: Allow) -> Decision:
+    noted = head.noted
+    operation, caller, route = allow.operation, allow.caller, allow.route
+    if (
+        head.version != 11
+        or noted.get(b"upgrade", b"").lower() != b"websocket"
+        or not has_member(noted.get(b"connection"), b"upgrade")
+        or noted.get(b"sec-websocket-version") != b"13"
+        or _WEBSOCKET_KEY.fullmatch(noted.get(b"sec-websocket-key", b"")) is None
+    ):
+        message = f"{operation.name} is a WebSocket. Connect with a WebSocket client (RFC 6455, version 13)."
+        return Deny(Code.UPGRADE_REQUIRED, message, operation, caller, route, operation.errors)
+    if b"transfer-encoding" in noted or noted.get(b"content-length", b"0") != b"0":
+        message = "A WebSocket handshake has no body; send it without Content-Length and Transfer-Encoding."
+        return Deny(Code.BAD_REQUEST, message, operation, caller, route, operation.errors)
+    offered = list_members(noted.get(b"sec-websocket-protocol", b""))
+    others = [protocol for protocol in offered if not protocol.startswith(_TOKEN_PROTOCOLS)]
+    if len(others) == len(offered):
+        return allow._replace(protocols=noted.get(b"sec-websocket-protocol"))
+    select = others[0] if others else offered[0]
+    return allow._replace(protocols=b", ".join(others) or None, select_protocol=select)
+
+
+def _check_origin(policy: Policy, head: RequestHead, shape: ErrorShape) -> Deny | None:
+    """Host allow-list (DNS rebinding), and what browsers say about where a request comes from."""
+    noted = head.noted
+    host = noted.get(b"host")
+    if host is not None:
+        refused = check_host(host, policy.hosts)
+    elif head.version == 11:
+        refused = Code.BAD_REQUEST, "An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2)."
+    else:
+        refused = None
+    if refused is None:
+        refused = check_site(noted.get(b"origin"), noted.get(b"sec-fetch-site"), policy.origins)
+    return None if refused is None else Deny(refused[0], refused[1], shape=shape)
+
+
+def _recognise(policy: Policy, head: RequestHead, now: float, shape: ErrorShape) -> Caller | Deny:
+    if policy.anonymous is not None:
+        return policy.anonymous
+    caller = None
+    every = read_presented(head.noted)
+    for presented in every:
+        if len(presented.token) > _LONGEST_TOKEN:
+            continue
+        for recognise in policy.recognisers:
+            found = recognise(presented, now)
+            if found is not None and caller is not None and found.name != caller.name:
+                message = "The request carries the tokens of two callers. Send one."
+                return Deny(Code.UNKNOWN_CALLER, message, shape=shape)
+            caller = caller or found
+    if caller is not None:
+        return caller
+    if every:
+        message = (
+            "The token in this request belongs to no caller of this proxy. Use the caller token that its operator "
+            "gave out (not an Inworld key)."
+        )
+        return Deny(Code.UNKNOWN_CALLER, message, shape=shape)
+    message = (
+        "This proxy knows its callers. Send a caller token where the Inworld key would go (Authorization: Bearer)."
+    )
+    return Deny(Code.CALLER_REQUIRED, message, shape=shape)
+
+
+def read_presented(noted: dict[bytes, bytes]) -> list[Presented]:
+    """Every secret in every place where an Inworld client can put a key, as caller tokens to try."""
+    found: list[Presented] = []
+    authorization = noted.get(b"authorization")
+    if authorization:
+        scheme, _, value = authorization.partition(b" ")
+        value = value.strip()
+        scheme = scheme.lower()
+        if scheme == b"bearer":
+            found.append(Presented("authorization", value))
+        elif scheme == b"basic":
+            found.append(Presented("authorization", value))
+            user, colon, password = _decode_basic(value).partition(b":")
+            if colon:
+                found.append(Presented("authorization", password, user.decode("utf-8", "replace")))
+    api_key = noted.get(b"x-api-key")
+    if api_key:
+        found.append(Presented("x-api-key", api_key))
+    protocols = noted.get(b"sec-websocket-protocol")
+    if protocols:
+        found += [
+            Presented("sec-websocket-protocol", protocol[len(prefix) :])
+            for protocol in list_members(protocols)
+            for prefix in _TOKEN_PROTOCOLS
+            if protocol.startswith(prefix)
+        ]
+    return found
+
+
+def _decode_basic(value: bytes) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _default_shape(policy: Policy, path: str) -> ErrorShape:
+    for prefix, shape in policy.default_errors:
+        if path.startswith(prefix):
+            return shape
+    return ErrorShape.GRPC

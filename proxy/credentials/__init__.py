@@ -1,0 +1,1 @@
+"""What do we show the upstream? One file per kind of credential, and where secrets are read from."""

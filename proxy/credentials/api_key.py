@@ -1,0 +1,112 @@
+"""The credential kind ``api-key``: ``Authorization: Basic <the key as Inworld's Portal gives it>``.
+
+What belongs here: what such a key looks like, with a remedy for each way people get it wrong, and the field line.
+Portal's key is already ``base64(key_id:secret)``; encoding it again is the classic failure, so nothing here encodes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NoReturn
+
+from proxy.core.model import KeyPower
+from proxy.credentials.secret import Secret, SecretError
+
+ENVIRONMENT_VARIABLE = "INWORLD_API_KEY"
+"""Where Inworld's own tools look for the key, and where it is looked for when nothing is configured."""
+
+_AS_GIVEN = "use the key as the Portal's Base64 copy action gives it"
+_QUOTES = "'\"`"
+
+
+class ApiKey:
+    """A static API key. Implements ``Credential``."""
+
+    __slots__ = ("_line", "name", "power")
+
+    def __init__(self, name: str, secret: Secret, power: KeyPower) -> None:
+        """Raises ``SecretError`` for a secret that is not ``base64(key_id:secret)``."""
+        check_api_key(secret)
+        self.name = name
+        self.power = power
+        self._line = f"Authorization: Basic {secret.reveal()}\r\n".encode("ascii")
+
+    @property
+    def kind(self) -> str:
+        """Always ``api-key``."""
+        return "api-key"
+
+    def authorization(self) -> bytes | None:
+        """The field line; a static key always has it at hand."""
+        return self._line
+
+    async def refresh(self) -> None:
+        """Nothing to fetch."""
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.name!r})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a credential cannot be copied or pickled")
+
+
+def check_api_key(secret: Secret) -> None:
+    """Raises ``SecretError`` unless this is ``base64(key_id:secret)``, saying what it looks like instead."""
+    key = secret.reveal()
+    _check_spelling(key)
+    decoded = _decode(key)
+    if decoded is None:
+        raise SecretError("a key that is not Base64", f"{_AS_GIVEN}, complete with any `=` at its end")
+    if ":" not in decoded.rstrip(":") and _is_pair(_decode(decoded.removesuffix(":").strip())):
+        raise SecretError("a key that was Base64-encoded twice", f"{_AS_GIVEN}, without encoding it again")
+    if decoded.endswith("\n") and _is_pair(decoded.strip()):
+        raise SecretError("a key that was encoded together with a line break", "encode it with printf, not with echo")
+    if ":" not in decoded:
+        raise SecretError("a key that decodes to text without a colon, not to `id:secret`", _AS_GIVEN)
+    if decoded.count(":") > 1:
+        raise SecretError("a key that decodes to text with more than one colon, not to `id:secret`", _AS_GIVEN)
+    if not _is_pair(decoded):
+        raise SecretError("a key that decodes to `id:secret` with one half empty or not printable", _AS_GIVEN)
+
+
+def _check_spelling(key: str) -> None:
+    if not key:
+        raise SecretError("an empty key", _AS_GIVEN)
+    scheme, space, _ = key.partition(" ")
+    if space and scheme.lower() in {"basic", "bearer"}:
+        raise SecretError(f"a key with the prefix `{scheme} `", "remove the prefix: the proxy adds it")
+    if key.lower().startswith("authorization:"):
+        raise SecretError("a whole Authorization field", f"{_AS_GIVEN}, without the field's name and scheme")
+    if any(character.isspace() for character in key):
+        raise SecretError("a key with a blank or a line break in it", "remove it: a key has none")
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise SecretError("a key in quotes", "remove the quotes: they are not part of the key")
+    if key.startswith(f"{ENVIRONMENT_VARIABLE}="):
+        raise SecretError(f"a key that begins with `{ENVIRONMENT_VARIABLE}=`", "store only what follows the `=`")
+    if ":" in key:
+        raise SecretError(
+            "a key that looks like `id:secret`, not encoded",
+            "encode it once: printf '%s' 'ID:SECRET' | base64 | tr -d '\\n'",
+        )
+    if key.startswith("eyJ") and key.count(".") == 2:
+        raise SecretError("a token (JWT), which is short-lived", f"{_AS_GIVEN}; it does not expire")
+
+
+def _decode(key: str) -> str | None:
+    """The printable ASCII that this is the strict Base64 of, or None."""
+    try:
+        # Encoding again and comparing refuses stray bits before the padding: one key, one spelling.
+        decoded = base64.b64decode(key, validate=True)
+        if base64.b64encode(decoded).decode() != key:
+            return None
+        return decoded.decode("ascii")
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _is_pair(decoded: str | None) -> bool:
+    if decoded is None or not decoded.isprintable() or decoded.count(":") != 1:
+        return False
+    key_id, _, secret = decoded.partition(":")
+    return bool(key_id.strip() and secret.strip())

@@ -1,0 +1,1 @@
+"""What happened? One Record per request becomes metrics and one log line."""

@@ -1,0 +1,183 @@
+"""One line per request on standard output: JSON, or readable on a terminal. Never a query, a credential or a body.
+
+The data path appends a line to a list; the list is handed to a writing thread a few times a second, so a slow pipe or
+a full disk never stops traffic: what cannot be written in time is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quote
+
+from proxy.core.model import LogFormat, LogLevel, LogSettings
+from proxy.observe.record import Ending, Record
+
+FLUSH_SECONDS = 0.1
+"""A person who watches sees lines at once; a busy proxy writes thousands with one system call."""
+
+MOST_WAITING = 20_000
+"""Lines handed over and not yet written; about 6 MB. More are dropped."""
+
+FIELDS = (
+    "time", "method", "path", "operation", "caller", "status", "code", "would_refuse", "ending", "duration_ms",
+    "first_byte_ms", "overhead_ms", "request_bytes", "response_bytes", "messages_in", "messages_out", "upstream",
+    "credential", "reused", "retried", "inworld_request_id", "peer",
+)  # fmt: skip
+"""The fields of a line, in order; those that are unknown or do not apply are left out."""
+
+
+_ENDINGS = [ending.word for ending in Ending]
+
+
+class RequestLog:
+    """Formats records and hands them to the thread that writes. ``dropped`` is called with a count of lost lines."""
+
+    def __init__(self, settings: LogSettings, loop: asyncio.AbstractEventLoop, dropped: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._dropped = dropped
+        self._lines: list[str] = []
+        self._flush: asyncio.TimerHandle | None = None
+        self._writer: _Writer | None = None
+        self._second = 0
+        self._second_text = ""
+        self.configure(settings)
+
+    def configure(self, settings: LogSettings) -> None:
+        """Takes new settings, at once."""
+        self._level = settings.level
+        self._omit = settings.omit
+        self._format = settings.format
+        if self._format is LogFormat.AUTO:
+            self._format = LogFormat.TEXT if sys.stdout.isatty() else LogFormat.JSON
+
+    def write(self, record: Record) -> None:
+        """One request is over."""
+        if self._format is LogFormat.OFF:
+            return
+        if self._level is not LogLevel.ALL and record.ending is Ending.ANSWERED and record.status < 400:
+            return
+        if self._level is LogLevel.FAILED and record.status < 500 and record.ending is not Ending.ABORTED:
+            return
+        self._lines.append(self._line(record))
+        if self._flush is None:
+            self._flush = self._loop.call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Hands the collected lines to the writer."""
+        self._flush = None
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        if self._writer is None:
+            self._writer = _Writer()
+        if not self._writer.put(lines):
+            self._dropped(len(lines))
+
+    def close(self) -> None:
+        """Writes what is left, waiting at most a second for a slow reader."""
+        if self._flush is not None:
+            self._flush.cancel()
+        self.flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _line(self, record: Record) -> str:
+        if self._format is LogFormat.TEXT:
+            return _text_line(record)
+        line = _json_line(record, self._stamp(time.time() - (record.ended - record.received)))
+        if self._omit:
+            fields = {name: value for name, value in json.loads(line).items() if name not in self._omit}
+            line = json.dumps(fields, separators=(",", ":")) + "\n"
+        return line
+
+    def _stamp(self, moment: float) -> str:
+        second = int(moment)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return f"{self._second_text}{int((moment - second) * 1000):03d}Z"
+
+
+class _Writer:
+    """Owns the thread. ``waiting`` is changed under the queue's own lock order: put adds, the thread subtracts."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._thread.start()
+
+    def put(self, lines: list[str]) -> bool:
+        with self._lock:
+            if self._waiting + len(lines) > MOST_WAITING:
+                return False
+            self._waiting += len(lines)
+        self._queue.put(lines)
+        return True
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while (lines := self._queue.get()) is not None:
+            text = "".join(lines).encode("utf-8", "backslashreplace")
+            try:
+                while text:
+                    text = text[os.write(1, text) :]
+            except OSError:
+                # Standard output is closed or its disk is full: traffic goes on, these lines do not.
+                time.sleep(FLUSH_SECONDS)
+            with self._lock:
+                self._waiting -= len(lines)
+
+
+# One expression a line of the log, with C's string escaping: 4 us a request, where a dict and json.dumps took 28.
+def _json_line(record: Record, started: str) -> str:
+    received = record.received
+    parts = [f'{{"time":"{started}","method":{quote(record.method)},"path":{quote(record.path)}']
+    if record.operation is not None:
+        parts.append(f',"operation":{quote(record.operation)}')
+    if record.caller is not None:
+        parts.append(f',"caller":{quote(record.caller)}')
+    parts.append(f',"status":{record.status}')
+    if record.code is not None:
+        parts.append(f',"code":"{record.code.value}"')
+    if record.would_refuse is not None:
+        parts.append(f',"would_refuse":"{record.would_refuse.value}"')
+    parts.append(f',"ending":"{_ENDINGS[record.ending]}","duration_ms":{(record.ended - received) * 1000:.3f}')
+    if record.first_byte:
+        parts.append(f',"first_byte_ms":{(record.first_byte - received) * 1000:.3f}')
+    if record.sent:
+        parts.append(f',"overhead_ms":{(record.sent - received) * 1000:.3f}')
+    parts.append(f',"request_bytes":{record.request_bytes},"response_bytes":{record.response_bytes}')
+    if record.tunnel_opened:
+        parts.append(f',"messages_in":{record.messages_in},"messages_out":{record.messages_out}')
+    if record.upstream is not None and record.credential is not None:
+        reused = "true" if record.reused else "false"
+        parts.append(f',"upstream":{quote(record.upstream)},"credential":{quote(record.credential)},"reused":{reused}')
+    if record.retried:
+        parts.append(',"retried":true')
+    if record.request_id is not None:
+        parts.append(f',"inworld_request_id":{quote(record.request_id)}')
+    parts.append(f',"peer":"{record.peer}"}}\n')
+    return "".join(parts)
+
+
+def _text_line(record: Record) -> str:
+    clock = time.strftime("%H:%M:%S")
+    what = record.code.value if record.code is not None else (record.operation or "")
+    note = "" if record.ending in (Ending.ANSWERED, Ending.REFUSED, Ending.FAILED) else f" {record.ending.word}"
+    caller = f" {record.caller}" if record.caller not in (None, "anonymous") else ""
+    path = record.path.encode("unicode_escape").decode("ascii")
+    duration = f"{(record.ended - record.received) * 1000:.1f}"
+    size = f"{record.response_bytes} B"
+    return f"{clock} {record.status or '---'} {record.method} {path} {what}{caller}{note} {duration} ms {size}\n"

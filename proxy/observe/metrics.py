@@ -1,0 +1,315 @@
+"""Every metric the proxy exports, and the counters behind them.
+
+The data path adds to plain Python numbers; they become Prometheus families only when somebody scrapes. That costs
+about a microsecond a request, where the client library's own children cost six (locks and a linear bucket search).
+Labels come from configuration and catalogue only, so no caller can add a series.
+"""
+
+from __future__ import annotations
+
+import platform
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from proxy import __version__
+from proxy.core.model import METHODS, Snapshot
+from proxy.observe.record import Ending, Record
+
+PREFIX = "inworld_proxy_"
+NONE = "none"
+"""The label of what was not known: no operation, no caller."""
+
+DURATION_BOUNDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    300.0,
+)  # fmt: skip
+"""Seconds. Dense where a person hears a delay (5 ms to 1 s), and up to the five minutes of a long stream."""
+
+OVERHEAD_BOUNDS = (0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+"""Seconds between a head's arrival and its leaving for the upstream: tens of microseconds unless a dial was needed."""
+
+LIFETIME_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""Seconds a tunnel lived: from a failed hello to a day."""
+
+
+class Histogram:
+    """Counts per bucket and a sum; added to on the data path."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Counts one value."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound, as the exposition format wants them."""
+        out: list[tuple[str, float]] = []
+        running = 0
+        for bound, count in zip([*map(repr, self._bounds), "+Inf"], self.counts, strict=True):
+            running += count
+            out.append((bound, running))
+        return out
+
+
+class Series:
+    """What is counted per operation and caller."""
+
+    __slots__ = (
+        "bytes_in", "bytes_out", "duration", "first_byte", "lifetime", "messages_in", "messages_out", "requests",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, int], int] = {}
+        self.duration = Histogram(DURATION_BOUNDS)
+        self.first_byte = Histogram(DURATION_BOUNDS)
+        self.lifetime: Histogram | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.messages_in = 0
+        self.messages_out = 0
+
+
+class Metrics:
+    """All counters of one process. The data path calls the ``on_…`` methods; ``registry`` is what is scraped."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+        self.endings = [0] * len(Ending)
+        self.refusals: dict[tuple[str, str, str], int] = {}
+        self.would_refuse: dict[tuple[str, str, str], int] = {}
+        self.series: dict[tuple[str, str], Series] = {}
+        self.overhead = Histogram(OVERHEAD_BOUNDS)
+        self.in_flight = 0
+        self.accepted = 0
+        self.tunnels: dict[str, int] = {}
+        self.connections = 0
+        self.connections_total = 0
+        self.upstream_connections: Callable[[], dict[tuple[str, str], int]] = dict
+        """Asked at scrape time: connections by upstream and state. The data server puts its pools' answer here."""
+        self.upstream_dials: dict[str, int] = {}
+        self.upstream_reused: dict[str, int] = {}
+        self.upstream_errors: dict[tuple[str, str], int] = {}
+        self.log_dropped = 0
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.registry.register(_Families(self))
+
+    def on_begin(self) -> None:
+        """A request's head was accepted for judgement."""
+        self.accepted += 1
+        self.in_flight += 1
+
+    def on_end(self, record: Record) -> None:
+        """A request is over, whatever way it went."""
+        self.in_flight -= 1
+        self.endings[record.ending] += 1
+        operation = record.operation or NONE
+        caller = record.caller or NONE
+        method = record.method if record.method in METHODS else "OTHER"
+        if record.code is not None and record.ending is Ending.REFUSED:
+            refusal = (record.code.value, operation, caller)
+            self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+        if record.would_refuse is not None:
+            refusal = (record.would_refuse.value, operation, caller)
+            self.would_refuse[refusal] = self.would_refuse.get(refusal, 0) + 1
+        series = self.series.get((operation, caller))
+        if series is None:
+            series = self.series[(operation, caller)] = Series()
+        requests = series.requests
+        key = (method, record.status)
+        requests[key] = requests.get(key, 0) + 1
+        series.bytes_in += record.request_bytes
+        series.bytes_out += record.response_bytes
+        if record.tunnel_opened:
+            series.messages_in += record.messages_in
+            series.messages_out += record.messages_out
+            if series.lifetime is None:
+                series.lifetime = Histogram(LIFETIME_BOUNDS)
+            series.lifetime.add(record.ended - record.tunnel_opened)
+        else:
+            series.duration.add(record.ended - record.received)
+        if record.first_byte:
+            series.first_byte.add(record.first_byte - record.received)
+
+    def on_sent(self, seconds: float) -> None:
+        """A request's head left for the upstream this long after it had arrived."""
+        self.overhead.add(seconds)
+
+    def on_tunnel(self, operation: str, change: int) -> None:
+        """A tunnel opened (1) or ended (-1)."""
+        self.tunnels[operation] = self.tunnels.get(operation, 0) + change
+
+    def on_caller_connection(self, change: int) -> None:
+        """A caller's connection opened (1) or closed (-1)."""
+        self.connections += change
+        self.connections_total += change > 0
+
+    def on_dial(self, upstream: str) -> None:
+        """A new upstream connection was asked for."""
+        self.upstream_dials[upstream] = self.upstream_dials.get(upstream, 0) + 1
+
+    def on_reuse(self, upstream: str) -> None:
+        """A pooled upstream connection serves another request."""
+        self.upstream_reused[upstream] = self.upstream_reused.get(upstream, 0) + 1
+
+    def on_upstream_error(self, upstream: str, code: str) -> None:
+        """An exchange with the upstream failed, or broke off after its head."""
+        key = (upstream, code)
+        self.upstream_errors[key] = self.upstream_errors.get(key, 0) + 1
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force, for the gauges that describe it."""
+        return self._snapshot()
+
+
+class _Families(Collector):
+    """Turns the counters into Prometheus families, at scrape time."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._times_and_bytes()
+        yield from self._tunnels()
+        yield from self._connections()
+        yield from self._configuration()
+
+    def _requests(self) -> Iterator[Metric]:
+        m = self._metrics
+        family = _counter("requests", "Requests by operation, method, status and caller; 499: the caller left first.",
+                          ["operation", "method", "status", "caller"])  # fmt: skip
+        for (operation, caller), series in m.series.items():
+            for (method, status), count in series.requests.items():
+                family.add_metric([operation, method, str(status), caller], count)
+        yield family
+        yield _simple_counter("requests_accepted", "Requests whose head was read, refused ones included.", m.accepted)
+        family = _counter("requests_ended", "Requests that are over, by how they ended.", ["ending"])
+        for ending in Ending:
+            family.add_metric([ending.word], m.endings[ending])
+        yield family
+        yield _gauge("requests_in_flight", "Requests being served now, tunnels included.", m.in_flight)
+        for name, text, counts in (
+            ("refusals", "Requests refused here, by code.", m.refusals),
+            ("would_refuse", "Requests let through in audit mode that enforce mode would refuse.", m.would_refuse),
+        ):
+            family = _counter(name, text, ["code", "operation", "caller"])
+            for labels, count in counts.items():
+                family.add_metric(list(labels), count)
+            yield family
+
+    def _times_and_bytes(self) -> Iterator[Metric]:
+        m = self._metrics
+        names = ["operation", "caller"]
+        duration = _histogram("request_duration_seconds", "From a request's head to its response's end.", names)
+        first = _histogram(
+            "first_byte_seconds", "From a request's head to the first byte of the upstream's answer.", names
+        )
+        into = _counter("request_bytes", "Body and frame bytes from callers.", names)
+        out = _counter("response_bytes", "Body and frame bytes to callers.", names)
+        for labels, series in m.series.items():
+            duration.add_metric(labels, series.duration.buckets(), series.duration.total)
+            first.add_metric(labels, series.first_byte.buckets(), series.first_byte.total)
+            into.add_metric(labels, series.bytes_in)
+            out.add_metric(labels, series.bytes_out)
+        yield from (duration, first, into, out)
+        overhead = _histogram(
+            "overhead_seconds", "From a request's head to its leaving for the upstream; a dial counts.", []
+        )
+        overhead.add_metric([], m.overhead.buckets(), m.overhead.total)
+        yield overhead
+
+    def _tunnels(self) -> Iterator[Metric]:
+        m = self._metrics
+        tunnels = _gauges("tunnels_open", "WebSockets open now.", ["operation"])
+        for operation, count in m.tunnels.items():
+            tunnels.add_metric([operation], count)
+        yield tunnels
+        messages = _counter(
+            "tunnel_messages", "WebSocket messages of ended tunnels.", ["operation", "caller", "direction"]
+        )
+        lifetime = _histogram("tunnel_lifetime_seconds", "How long tunnels lived.", ["operation", "caller"])
+        for labels, series in m.series.items():
+            if series.lifetime is not None:
+                messages.add_metric([*labels, "in"], series.messages_in)
+                messages.add_metric([*labels, "out"], series.messages_out)
+                lifetime.add_metric(labels, series.lifetime.buckets(), series.lifetime.total)
+        yield from (messages, lifetime)
+
+    def _connections(self) -> Iterator[Metric]:
+        m = self._metrics
+        yield _gauge("caller_connections", "Callers' connections open now.", m.connections)
+        yield _simple_counter("caller_connections_opened", "Callers' connections ever opened.", m.connections_total)
+        family = _gauges("upstream_connections", "Upstream connections by state.", ["upstream", "state"])
+        for labels, count in m.upstream_connections().items():
+            family.add_metric(list(labels), count)
+        yield family
+        dials = _counter("upstream_dials", "Connections dialled to the upstream.", ["upstream"])
+        reused = _counter("upstream_reuses", "Requests served over a pooled upstream connection.", ["upstream"])
+        errors = _counter(
+            "upstream_errors", "Failures of the upstream or on the way to it, by kind.", ["upstream", "code"]
+        )
+        for name, count in m.upstream_dials.items():
+            dials.add_metric([name], count)
+        for name, count in m.upstream_reused.items():
+            reused.add_metric([name], count)
+        for labels, count in m.upstream_errors.items():
+            errors.add_metric(list(labels), count)
+        yield from (dials, reused, errors)
+        yield _simple_counter(
+            "log_lines_dropped", "Log lines dropped because nobody read them fast enough.", m.log_dropped
+        )
+
+    def _configuration(self) -> Iterator[Metric]:
+        snapshot = self._metrics.snapshot
+        build = _gauges("build_info", "Version of the proxy and of Python.", ["version", "python"])
+        build.add_metric([__version__, platform.python_version()], 1)
+        yield build
+        credentials = _gauges(
+            "credential_ready", "1 when a request can be authenticated at once.", ["credential", "kind", "type"]
+        )
+        for name, credential in snapshot.credentials.items():
+            ready = credential.authorization() is not None
+            credentials.add_metric([name, credential.kind, credential.power.type.value], ready)
+        yield credentials
+        settings = _gauges("configuration_info", "The configuration in force.", ["source", "mode"])
+        settings.add_metric([snapshot.source, snapshot.policy.mode.value], 1)
+        yield settings
+        yield _gauge("configured_callers", "Callers declared in the configuration.", len(snapshot.callers))
+
+
+def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _gauges(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _histogram(name: str, text: str, labels: list[str]) -> HistogramMetricFamily:
+    return HistogramMetricFamily(PREFIX + name, text, labels=labels)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _simple_counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, value=value)

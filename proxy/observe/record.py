@@ -1,0 +1,84 @@
+"""What is known about one request: filled in as it goes, read once when it is over."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from proxy.core.errors import Code
+
+
+class Ending(IntEnum):
+    """How a request ended. Exactly one is true of every request that was accepted.
+
+    Integers, because they index a list of counters: an Enum as a dictionary key is hashed in Python.
+    """
+
+    ANSWERED = 0
+    REFUSED = 1
+    FAILED = 2
+    CALLER_GONE = 3
+    ABORTED = 4
+
+    @property
+    def word(self) -> str:
+        """As it stands in the log and in the metric."""
+        return self.name.lower()
+
+
+class Record:
+    """One request. Times are ``time.monotonic()`` seconds, sizes bytes of bodies (and of frames in a tunnel).
+
+    ``path`` has no query and is safe to print only when ``operation`` is set or it was found canonical; the log
+    escapes it otherwise. A mutable class, not a frozen value, because it is the one thing that happens over time.
+    """
+
+    __slots__ = (
+        "caller",
+        "code",
+        "credential",
+        "ended",
+        "ending",
+        "first_byte",
+        "messages_in",
+        "messages_out",
+        "method",
+        "operation",
+        "path",
+        "peer",
+        "received",
+        "request_bytes",
+        "request_id",
+        "response_bytes",
+        "retried",
+        "reused",
+        "sent",
+        "status",
+        "tunnel_opened",
+        "upstream",
+        "would_refuse",
+    )
+
+    def __init__(self, received: float, method: str, path: str, peer: str) -> None:
+        self.received = received
+        self.method = method
+        self.path = path
+        self.peer = peer
+        self.operation: str | None = None
+        self.caller: str | None = None
+        self.credential: str | None = None
+        self.upstream: str | None = None
+        self.status = 0
+        self.code: Code | None = None
+        self.would_refuse: Code | None = None
+        self.ending = Ending.ANSWERED
+        self.sent = 0.0
+        self.first_byte = 0.0
+        self.ended = 0.0
+        self.tunnel_opened = 0.0
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.messages_in = 0
+        self.messages_out = 0
+        self.reused = False
+        self.retried = False
+        self.request_id: str | None = None

@@ -1,0 +1,162 @@
+"""The types of configuration fields: how each kind of value is spelled, read and described to an editor.
+
+What belongs here: one value on its own. What does not: which keys exist (``model.py``) and whether a value fits the
+others (``resolve.py``, ``routing.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from proxy.callers.token import DIGEST_OF_NOTHING, parse_digest
+from proxy.core.model import Address, KeyType, Level, LogFormat, LogLevel, Mode
+from proxy.credentials.kinds import KINDS
+from proxy.credentials.secret import SecretError
+from proxy.credentials.sources import Source, parse_source
+from proxy.document import UnusableError, choose_from, describe, quoted
+from proxy.settings.addresses import UpstreamUrl, parse_address, parse_host_name, parse_origin, parse_upstream_url
+from proxy.settings.units import parse_duration, parse_duration_or_none, parse_size, parse_size_or_none
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+"""Names of upstreams, credentials and callers: they become metric labels and, with Basic, a user name."""
+
+_GLOB = re.compile(r"[a-z0-9_.*]+")
+_FIELD = re.compile(r"[a-z][a-z0-9_]*")
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+UNUSABLE = "unusable"
+"""The pydantic error type that carries our own sentences in its context."""
+
+
+def _checked(parse: Callable[[object], T]) -> PlainValidator:
+    """Pydantic's way of calling one of our parsers: its sentences travel in the error's context."""
+
+    def validate(value: object) -> T:
+        try:
+            return parse(value)
+        except (UnusableError, SecretError) as exc:
+            raise PydanticCustomError(UNUSABLE, UNUSABLE, {"found": exc.found, "remedy": exc.remedy}) from exc
+
+    return PlainValidator(validate)
+
+
+def _one_of(values: type[E]) -> PlainValidator:
+    known = {str(member.value): member for member in values}
+
+    def parse(value: object) -> E:
+        if isinstance(value, str) and value in known:
+            return known[value]
+        raise UnusableError(quoted(value), choose_from(value if isinstance(value, str) else "", known))
+
+    return _checked(parse)
+
+
+def _parse_kind(value: object) -> str:
+    if isinstance(value, str) and value in KINDS:
+        return value
+    raise UnusableError(f"{quoted(value)}, which is no kind of credential", choose_from(str(value), KINDS))
+
+
+def _parse_glob(value: object) -> str:
+    if isinstance(value, str) and _GLOB.fullmatch(value):
+        return value
+    raise UnusableError(quoted(value), "write an operation or a wildcard: `tts.synthesize`, `tts.*` or `*`")
+
+
+def _parse_reference(value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(NAME, value):
+        return value
+    raise UnusableError(describe(value), "write the name that it has in this file")
+
+
+def _parse_path(value: object) -> str:
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise UnusableError(describe(value), "write the path of a file")
+
+
+def _parse_digest(value: object) -> bytes:
+    digest = parse_digest(value) if isinstance(value, str) else None
+    if digest is None:
+        found = "something that is not the digest of a token (not shown: it may be the token itself)"
+        raise UnusableError(found, "write `sha256:` and 64 hexadecimal digits; `inworld-proxy token` makes one")
+    if digest == DIGEST_OF_NOTHING:
+        raise UnusableError("the digest of an empty token", "make another with `inworld-proxy token`")
+    return digest
+
+
+def _parse_secret_text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise UnusableError(describe(value), "write `http://host:port`, or `env:NAME` or `file:/path` that holds it")
+
+
+def _parse_log_field(value: object) -> str:
+    if isinstance(value, str) and _FIELD.fullmatch(value):
+        return value
+    raise UnusableError(quoted(value), "write the name of a log field, such as `path`")
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _choices(values: Iterable[object]) -> WithJsonSchema:
+    return WithJsonSchema({"enum": list(values)})
+
+
+def _enum(values: type[Enum]) -> WithJsonSchema:
+    return _choices(member.value for member in values)
+
+
+def _text(pattern: str | None = None) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string"} if pattern is None else {"type": "string", "pattern": pattern})
+
+
+def _one_or_more(pattern: str) -> WithJsonSchema:
+    one = {"type": "string", "pattern": pattern}
+    return WithJsonSchema({"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]})
+
+
+_DURATION: dict[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": r"^[0-9.]+ ?(ms|s|m|h|d)$"}, {"type": "number"}]
+}  # a JSON Schema
+_SIZE: dict[str, Any] = {"anyOf": [{"type": "string", "pattern": r"^[0-9.]+ ?(B|[KMG]i?B)$"}, {"type": "integer"}]}
+_NONE = {"const": "none"}
+
+Listen = Annotated[Address, _checked(parse_address), _text(r"^.+:[0-9]+$")]
+Glob = Annotated[str, _checked(_parse_glob), _text(r"^[a-z0-9_.*]+$")]
+Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed), Field(min_length=1), _one_or_more(r"^[a-z0-9_.*]+$")]
+Digest = Annotated[bytes, _checked(_parse_digest)]
+Digests = Annotated[
+    tuple[Digest, ...], BeforeValidator(_listed), Field(min_length=1), _one_or_more(r"^sha256:[0-9a-fA-F]{64}$")
+]
+Reference = Annotated[str, _checked(_parse_reference), _text(NAME)]
+FilePath = Annotated[str, _checked(_parse_path), _text()]
+Duration = Annotated[float, _checked(parse_duration), WithJsonSchema(_DURATION)]
+DurationOrNone = Annotated[
+    float | None, _checked(parse_duration_or_none), WithJsonSchema({"anyOf": [*_DURATION["anyOf"], _NONE]})
+]
+Size = Annotated[int, _checked(parse_size), WithJsonSchema(_SIZE)]
+SizeOrNone = Annotated[int | None, _checked(parse_size_or_none), WithJsonSchema({"anyOf": [*_SIZE["anyOf"], _NONE]})]
+KeyLevel = Annotated[Level, _one_of(Level), _enum(Level)]
+TypeOfKey = Annotated[KeyType, _one_of(KeyType), _enum(KeyType)]
+CredentialKind = Annotated[str, _checked(_parse_kind), _choices(KINDS)]
+SecretSource = Annotated[Source, _checked(parse_source), _text(r"^(env:|file:/)")]
+BaseUrl = Annotated[UpstreamUrl, _checked(parse_upstream_url), _text(r"^https?://")]
+ProxyText = Annotated[str, _checked(_parse_secret_text), _text()]
+HostName = Annotated[str, _checked(parse_host_name), _text()]
+Origin = Annotated[str, _checked(parse_origin), _text(r"^https?://")]
+ModeName = Annotated[Mode, _one_of(Mode), _enum(Mode)]
+Format = Annotated[LogFormat, _one_of(LogFormat), _enum(LogFormat)]
+LevelOfLog = Annotated[LogLevel, _one_of(LogLevel), _enum(LogLevel)]
+LogField = Annotated[str, _checked(_parse_log_field), _text(r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]

@@ -1,0 +1,218 @@
+"""``load_settings()``: file, environment and command line in; one frozen ``Snapshot`` or all the faults out.
+
+What belongs here: the order of the steps, what is assumed when nothing is said, and the checks between sections that
+are about the listeners. What does not: how a section or a value is read (``reading.py``, ``fields.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from proxy.catalogue.load import BUILT_IN
+from proxy.core.model import Address, Caller, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
+from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
+from proxy.document import Document, Fault, KeyPath, Place, read_document
+from proxy.settings.reading import Reading, read_sections
+from proxy.settings.resolve import (
+    Surroundings,
+    build_tree,
+    merge_catalogues,
+    resolve_credentials,
+    resolve_upstreams,
+)
+from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers
+
+ENVIRONMENT = "environment"
+"""How faults and the snapshot name the source when there is no file."""
+
+COMMAND_LINE = "command line"
+DEFAULT_CREDENTIAL = "default"
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
+_ANY = frozenset({"0.0.0.0", "::"})
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line says. Each stands before the file and is read, and found fault with, in the same way."""
+
+    listen: str | None = None
+    admin: str | None = None
+    upstream_url: str | None = None
+    ca: str | None = None
+    voices: str | None = None
+    router: str | None = None
+    key_type: str | None = None
+    log_format: str | None = None
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. ``faults`` are all of them, in the order of the file."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Overrides = Overrides()) -> Snapshot:
+    """Reads and validates everything. Raises ``SettingsError`` with every fault that can be found at once.
+
+    Without a file, the environment variable ``INWORLD_API_KEY`` is all that is needed. Relative paths in the file
+    start at the file's folder.
+    """
+    document = _read_file(path) if path is not None else Document(ENVIRONMENT, {}, {(): Place(ENVIRONMENT)})
+    if not document.readable:
+        raise SettingsError(document.faults)
+    faults = list(document.faults)
+    document = _with_overrides(_with_defaults(document), overrides, faults)
+    folder = path.absolute().parent if path is not None else Path.cwd()
+    snapshot = _build(read_sections(document, faults), Surroundings(folder, environ), document.file, faults)
+    if faults:
+        order = {
+            fault: (fault.file != document.file, fault.file, fault.line or 0, fault.column or 0) for fault in faults
+        }
+        raise SettingsError(tuple(sorted(dict.fromkeys(faults), key=order.__getitem__)))
+    return snapshot
+
+
+def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fault]) -> Snapshot:
+    options = reading.options.settings
+    served = resolve_upstreams(reading, around, faults)
+    operations = merge_catalogues(reading, served, faults)
+    tree = build_tree(reading, operations.values(), faults)
+    credentials = resolve_credentials(reading, around, faults)
+    table = RouteTable(served, credentials, operations)
+    table.fill(reading, faults)
+    callers, recognisers = resolve_callers(reading, operations, table.by_operation, faults)
+    _check_listeners(reading, faults)
+    _check_sizes(reading, faults)
+    by_operation = MappingProxyType(table.by_operation)
+    policy = Policy(
+        tree=tree,
+        operations=MappingProxyType(operations),
+        anonymous=None if reading.callers else Caller(ANONYMOUS, by_operation),
+        recognisers=recognisers,
+        hosts=accepted_hosts(options.listen, options.hosts),
+        origins=frozenset(options.origins),
+        mode=options.mode,
+        default_errors=tuple(dict.fromkeys(pair for here in served.values() for pair in here.catalogue.default_errors)),
+    )
+    return Snapshot(
+        listen=options.listen,
+        admin=options.admin,
+        policy=policy,
+        upstreams=MappingProxyType({name: here.upstream for name, here in served.items() if here.upstream}),
+        credentials=MappingProxyType(credentials),
+        callers=MappingProxyType(callers),
+        routes=tuple(table.routes),
+        time=TimeLimits(**options.time.model_dump()),
+        size=SizeLimits(**options.size.model_dump()),
+        log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
+        source=source,
+    )
+
+
+def accepted_hosts(listen: Address, configured: tuple[str, ...]) -> frozenset[str] | None:
+    """The Host names that are answered, so that a web page cannot point its own name here (DNS rebinding).
+
+    None, any name, only for a listener beyond loopback without configured names: pods are reached by many names, and
+    every request has to show a caller's token there.
+    """
+    if not listen.is_loopback and not configured:
+        return None
+    own = frozenset() if listen.host in _ANY else frozenset({f"[{listen.host}]" if ":" in listen.host else listen.host})
+    return LOOPBACK_NAMES | own | frozenset(configured)
+
+
+def _read_file(path: Path) -> Document:
+    file = str(path)
+    try:
+        return read_document(path.read_text(encoding="utf-8-sig"), file=file)
+    except FileNotFoundError:
+        fault = Fault(file, "", "the configuration file does not exist", "correct the path given with --config")
+    except UnicodeDecodeError:
+        fault = Fault(file, "", "the configuration file is not UTF-8 text", "save it as UTF-8")
+    except OSError:
+        fault = Fault(file, "", "the configuration file cannot be read", "correct the path, or who may read it")
+    return Document(file, {}, {}, (fault,), readable=False)
+
+
+def _with_defaults(document: Document) -> Document:
+    """Names what is assumed, so that it goes through the same checks as what is written."""
+    if not isinstance(document.value, dict):
+        return document
+    if "upstreams" not in document.value:
+        name = BUILT_IN[0]
+        document = document.with_value(("upstreams", name), {}, Place(document.file))
+    if isinstance(document.value, dict) and "credentials" not in document.value:
+        settings = {"kind": "api-key", "secret": f"env:{ENVIRONMENT_VARIABLE}"}
+        place = Place(ENVIRONMENT, label="")
+        document = document.with_value(("credentials", DEFAULT_CREDENTIAL), settings, place)
+    return document
+
+
+def _with_overrides(document: Document, overrides: Overrides, faults: list[Fault]) -> Document:
+    ca = str(Path(overrides.ca).absolute()) if overrides.ca else overrides.ca
+    direct: tuple[tuple[str, str | None, KeyPath], ...] = (
+        ("--listen", overrides.listen, ("listen",)),
+        ("--admin", overrides.admin, ("admin",)),
+        ("--log-format", overrides.log_format, ("log", "format")),
+    )
+    within: tuple[tuple[str, str | None, str, KeyPath], ...] = (
+        ("--upstream", overrides.upstream_url, "upstreams", ("url",)),
+        ("--ca", ca, "upstreams", ("ca",)),
+        ("--key-type", overrides.key_type, "credentials", ("type",)),
+        ("--voices", overrides.voices, "credentials", ("permissions", "voices")),
+        ("--router", overrides.router, "credentials", ("permissions", "router")),
+    )
+    for option, value, path in direct:
+        if value is not None:
+            document = document.with_value(path, value, Place(COMMAND_LINE, label=option))
+    for option, value, section, path in within:
+        entries = document.value.get(section) if isinstance(document.value, dict) else None
+        if value is None or not isinstance(entries, dict):
+            continue
+        if len(entries) != 1:
+            found = f"an option for one of {len(entries)} {section}"
+            faults.append(Fault(COMMAND_LINE, option, found, f"say it in {document.file}, for the one that is meant"))
+            continue
+        if isinstance(entries[next(iter(entries))], dict):
+            whole_path = (section, next(iter(entries)), *path)
+            document = document.with_value(whole_path, value, Place(COMMAND_LINE, label=option))
+    return document
+
+
+def _check_listeners(reading: Reading, faults: list[Fault]) -> None:
+    options = reading.options.settings
+    if not options.listen.is_loopback and not reading.callers and not _names_callers(reading):
+        found = f"`{options.listen}`, which others can reach, without `callers`"
+        remedy = f"declare who may call under `callers`, or listen on `127.0.0.1:{options.listen.port}`"
+        faults.append(reading.document.fault(("listen",), found, remedy))
+    if reading.options.whole and _collide(options.listen, options.admin):
+        path = ("admin",) if ("admin",) in reading.document.places else ("listen",)
+        found = (
+            f"`{options.admin}`, where `listen` is already"
+            if path == ("admin",)
+            else f"`{options.listen}`, where `admin` is already"
+        )
+        faults.append(reading.document.fault(path, found, "choose another port"))
+
+
+def _names_callers(reading: Reading) -> bool:
+    # `callers:` that cannot be read has its own fault; that nobody is declared is then not known.
+    return isinstance(reading.document.value, dict) and "callers" in reading.document.value
+
+
+def _collide(one: Address, other: Address) -> bool:
+    hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
+    return one.port == other.port != 0 and (len(hosts) == 1 or bool(hosts & _ANY))
+
+
+def _check_sizes(reading: Reading, faults: list[Fault]) -> None:
+    size = reading.options.settings.size
+    if reading.options.whole and size.line > size.head:
+        path = ("size", "line") if ("size", "line") in reading.document.places else ("size", "head")
+        found = f"a request line of {size.line} bytes in a head of {size.head}"
+        faults.append(reading.document.fault(path, found, "make `head` at least as large as `line`: it contains it"))

@@ -1,0 +1,228 @@
+"""From the sections to what they name: catalogues, upstreams, credentials.
+
+What belongs here: everything that needs a file, the environment or another section to be judged, except routes and
+callers (``routing.py``). Faults are added to the list that is passed along, so that all of them are found in one go.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from proxy.catalogue.load import BUILT_IN, Catalogue, load_built_in, load_catalogue
+from proxy.core.model import Credential, KeyPower, KeyType, Level, Operation, Upstream
+from proxy.core.target import OperationTree, TemplateError
+from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
+from proxy.credentials.kinds import KINDS
+from proxy.credentials.secret import SecretError
+from proxy.credentials.sources import EnvironmentSource, parse_source, read_source
+from proxy.document import Document, Fault, KeyPath, UnusableError, nearest, quoted
+from proxy.settings.addresses import UpstreamUrl, parse_connect_proxy, parse_upstream_url
+from proxy.settings.model import CredentialSettings, UpstreamSettings
+from proxy.settings.reading import Entry, Reading
+
+_ENDINGS = (".yaml", ".yml")
+_NO_KEY = "set it to the key that the Portal's Base64 copy action gives, or name a configuration file with --config"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the configuration may look at outside itself: its folder, for relative paths, and the environment."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An upstream and what it serves. The upstream is None when only its catalogue could be read."""
+
+    upstream: Upstream | None
+    catalogue: Catalogue
+
+
+def resolve_upstreams(reading: Reading, around: Surroundings, faults: list[Fault]) -> dict[str, Served]:
+    """The upstreams and their catalogues, as far as they could be made; the faults of the others are said."""
+    served: dict[str, Served] = {}
+    catalogues: dict[str, Catalogue | None] = {}
+    for name, entry in reading.upstreams.items():
+        if entry is None:
+            continue
+        settings = entry.settings
+        if settings.catalogue not in catalogues:
+            catalogues[settings.catalogue] = _catalogue(reading.document, entry, around, faults)
+        catalogue = catalogues[settings.catalogue]
+        ca_file = _ca_file(reading.document, entry, around, faults)
+        upstream = _upstream(reading.document, name, entry, catalogue, around, faults)
+        if catalogue is not None:
+            served[name] = Served(replace(upstream, ca_file=ca_file) if upstream is not None else None, catalogue)
+    return served
+
+
+def merge_catalogues(reading: Reading, served: Mapping[str, Served], faults: list[Fault]) -> dict[str, Operation]:
+    """The operations of all upstreams by name. Two catalogues may share one only when they say the same about it."""
+    operations: dict[str, Operation] = {}
+    for name, here in served.items():
+        path = ("upstreams", name, "catalogue")
+        for operation in here.catalogue.operations:
+            if operations.setdefault(operation.name, operation) != operation:
+                found = f"a catalogue that says something else about {operation.name} than another upstream's"
+                faults.append(reading.document.fault(path, found, "rename the operation in one of the two files"))
+    return operations
+
+
+def build_tree(reading: Reading, operations: Iterable[Operation], faults: list[Fault]) -> OperationTree:
+    """The tree of all operations; a path that two catalogues claim under different names is a fault."""
+    try:
+        return OperationTree.of(operations)
+    except TemplateError as exc:
+        faults.append(
+            reading.document.fault(("upstreams",), f"catalogues that do not fit together: {exc}", "change one")
+        )
+        return OperationTree.of(())
+
+
+def resolve_credentials(reading: Reading, around: Surroundings, faults: list[Fault]) -> dict[str, Credential]:
+    """The credentials that could be made. One that could not is missing, and its faults are said."""
+    credentials: dict[str, Credential] = {}
+    for name, entry in reading.credentials.items():
+        if entry is None:
+            continue
+        _check_permissions(reading.document, entry, faults)
+        settings = entry.settings
+        try:
+            secret = read_source(settings.secret, around.environ)
+            credentials[name] = KINDS[settings.kind](name, secret, key_power(settings))
+        except SecretError as exc:
+            path = (*entry.path, "secret")
+            from_nothing = reading.document.place(path).line is None and settings.secret == EnvironmentSource(
+                ENVIRONMENT_VARIABLE
+            )
+            remedy = _NO_KEY if from_nothing and not around.environ.get(ENVIRONMENT_VARIABLE) else exc.remedy
+            faults.append(reading.document.fault(path, exc.found, remedy))
+    return credentials
+
+
+def key_power(settings: CredentialSettings) -> KeyPower:
+    """What the key may do, as declared. A realtime-only key has no permissions whatever the defaults say."""
+    if settings.type is KeyType.REALTIME_ONLY:
+        return KeyPower(settings.type, Level.NONE, Level.NONE)
+    return KeyPower(settings.type, settings.permissions.voices, settings.permissions.router)
+
+
+def _check_permissions(document: Document, entry: Entry[CredentialSettings], faults: list[Fault]) -> None:
+    settings = entry.settings
+    if settings.type is not KeyType.REALTIME_ONLY or "permissions" not in settings.model_fields_set:
+        return
+    permissions = settings.permissions
+    if permissions.voices is not Level.NONE or permissions.router is not Level.NONE:
+        path = (*entry.path, "permissions")
+        faults.append(document.fault(path, "permissions of a realtime-only key", "remove them: such a key has none"))
+
+
+def _catalogue(
+    document: Document, entry: Entry[UpstreamSettings], around: Surroundings, faults: list[Fault]
+) -> Catalogue | None:
+    name = entry.settings.catalogue
+    if name in BUILT_IN:
+        return load_built_in(name)
+    path = (*entry.path, "catalogue")
+    if "/" not in name and not name.endswith(_ENDINGS):
+        remedy = f"write `{nearest(name, BUILT_IN) or BUILT_IN[0]}`, or the path of a catalogue file (`./my-api.yaml`)"
+        faults.append(document.fault(path, f"{quoted(name)}, which is no built-in catalogue", remedy))
+        return None
+    text = _read_text(document, path, around.folder / name, faults)
+    if text is None:
+        return None
+    catalogue = load_catalogue(text, file=str(around.folder / name))
+    if isinstance(catalogue, Catalogue):
+        return catalogue
+    faults.extend(catalogue)
+    return None
+
+
+def _upstream(
+    document: Document,
+    name: str,
+    entry: Entry[UpstreamSettings],
+    catalogue: Catalogue | None,
+    around: Surroundings,
+    faults: list[Fault],
+) -> Upstream | None:
+    connect_proxy, authorization = _connect_proxy(document, entry, around, faults)
+    url = entry.settings.url
+    if url is None and entry.whole and catalogue is not None:
+        url = _default_url(document, entry.path, catalogue, faults)
+    if url is None:
+        return None
+    return Upstream(
+        name,
+        url.scheme,
+        url.host,
+        url.port,
+        url.authority,
+        connect_proxy=connect_proxy,
+        connect_proxy_authorization=authorization,
+    )
+
+
+def _default_url(document: Document, path: KeyPath, catalogue: Catalogue, faults: list[Fault]) -> UpstreamUrl | None:
+    remedy = "add `url: https://…` here"
+    if catalogue.url is None:
+        faults.append(document.fault(path, "an upstream without `url`, and none in its catalogue", remedy))
+        return None
+    try:
+        return parse_upstream_url(catalogue.url)
+    except UnusableError as exc:
+        faults.append(document.fault(path, f"an upstream without `url`, and in its catalogue {exc.found}", remedy))
+        return None
+
+
+def _connect_proxy(
+    document: Document, entry: Entry[UpstreamSettings], around: Surroundings, faults: list[Fault]
+) -> tuple[tuple[str, int] | None, str | None]:
+    text = entry.settings.proxy
+    if text is None:
+        return None, None
+    try:
+        if text.startswith(("env:", "file:")):
+            text = read_source(parse_source(text), around.environ).reveal()
+        proxy = parse_connect_proxy(text)
+    except (SecretError, UnusableError) as exc:
+        faults.append(document.fault((*entry.path, "proxy"), exc.found, exc.remedy))
+        return None, None
+    return (proxy.host, proxy.port), proxy.authorization
+
+
+def _ca_file(
+    document: Document, entry: Entry[UpstreamSettings], around: Surroundings, faults: list[Fault]
+) -> str | None:
+    if entry.settings.ca is None:
+        return None
+    path = (*entry.path, "ca")
+    file = around.folder / entry.settings.ca
+    text = _read_text(document, path, file, faults)
+    if text is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        found = f"{quoted(str(file))}, which holds no usable certificate"
+        faults.append(document.fault(path, found, "name a file of CA certificates in PEM form"))
+        return None
+    return str(file)
+
+
+def _read_text(document: Document, path: KeyPath, file: Path, faults: list[Fault]) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        faults.append(document.fault(path, f"{quoted(str(file))}, which does not exist", "correct the path"))
+    except UnicodeDecodeError:
+        faults.append(document.fault(path, f"{quoted(str(file))}, which is not UTF-8 text", "correct the path"))
+    except OSError:
+        found = f"{quoted(str(file))}, which cannot be read"
+        faults.append(document.fault(path, found, "let the user that runs the proxy read it, or correct the path"))
+    return None

@@ -1,0 +1,348 @@
+"""The caller's connection: heads out of a stream of bytes, one request after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, cast
+
+from proxy.core.errors import MESSAGES, OUTCOMES, Code
+from proxy.core.model import Allow, Deny
+from proxy.core.policy import decide
+from proxy.observe.record import Ending, Record
+from proxy.wire.answer import answer
+from proxy.wire.deadlines import NEVER
+from proxy.wire.exchange import Exchange
+from proxy.wire.framing import LengthCursor
+from proxy.wire.head import RequestParts, read_request
+
+if TYPE_CHECKING:
+    from proxy.wire.server import DataServer
+
+WRITE_HIGH = 65536
+"""Bytes that may wait for a slow caller before the upstream is paused."""
+
+MOST_PENDING = 65536
+"""Bytes of later requests held while one is being served; then the connection is not read any more."""
+
+MOST_DISCARDED = 65536
+"""A refused request's body up to this size is read and dropped, so that the connection can be kept."""
+
+LINGER = 2.0
+"""Seconds for which a closing connection still reads: closing with unread data would destroy the answer on its way."""
+
+MOST_AT_ONCE = 32
+"""Pipelined requests answered before other connections get their turn."""
+
+_CANONICAL_PREFIX = re.compile(r"[A-Za-z0-9\-._~/:=@!$&'()*+,]*")
+LONGEST_LOGGED_PATH = 256
+
+
+class CallerConnection(asyncio.Protocol):
+    """One connection of a caller. ``exchange`` is the request being served, None between requests."""
+
+    __slots__ = (
+        "_discard",
+        "_head_begun",
+        "_held",
+        "_lingering",
+        "_pending",
+        "_reading",
+        "_write_full",
+        "deadline",
+        "exchange",
+        "looked_at",
+        "peer",
+        "server",
+        "transport",
+    )
+
+    def __init__(self, server: DataServer) -> None:
+        self.server = server
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
+        self.exchange: Exchange | None = None
+        self.peer = ""
+        self.deadline = NEVER
+        self.looked_at = NEVER
+        self._head_begun = False
+        self._pending = b""
+        self._discard: LengthCursor | None = None
+        self._held: tuple[str, ...] = ()
+        self._lingering = False
+        self._reading = False
+        self._write_full = False
+
+    # -- asyncio's callbacks ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's callback."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(WRITE_HIGH)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
+        self.server.connections.add(self)
+        self.server.metrics.on_caller_connection(1)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Asyncio's callback."""
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.request_done:
+                self._keep_for_later(data)
+            else:
+                rest = exchange.on_request_data(data)
+                if rest:
+                    self._keep_for_later(rest)
+        elif not self._lingering:
+            self._pending = self._pending + data if self._pending else data
+            self._read()
+
+    def eof_received(self) -> bool:
+        """Asyncio's callback: the caller has nothing more to send, which for HTTP means that it left (as in nginx)."""
+        if self.exchange is not None:
+            self.exchange.on_caller_gone()
+            self.exchange = None
+            self.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Asyncio's callback."""
+        self.deadline = NEVER
+        if self.exchange is not None:
+            self.exchange.on_caller_gone()
+            self.exchange = None
+        self._lingering = True
+        self.server.connections.discard(self)
+        self.server.metrics.on_caller_connection(-1)
+
+    def pause_writing(self) -> None:
+        """Asyncio's callback: the caller reads slower than we write."""
+        self._write_full = True
+        if self.exchange is not None:
+            self.exchange.on_caller_full(full=True)
+
+    def resume_writing(self) -> None:
+        """Asyncio's callback."""
+        self._write_full = False
+        if self.exchange is not None:
+            self.exchange.on_caller_full(full=False)
+        elif self._pending:
+            self._read()
+
+    def on_deadline(self) -> None:
+        """The caller took too long: with its body, with its head, with its next request, or with going away."""
+        if self._lingering:
+            self.abort()
+        elif self.exchange is not None:
+            if self._held:
+                self.expect_more()  # it is we who do not read
+            else:
+                self.exchange.on_caller_late()
+        elif self._pending or self._discard is not None:
+            self._refuse_unread(Code.REQUEST_TIMEOUT)
+        else:
+            self.transport.close()
+
+    # -- for the exchange ---------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Sends to the caller."""
+        self.transport.write(data)
+
+    def hold(self, reason: str) -> None:
+        """Stops reading from the caller until every reason is released."""
+        if not self._held:
+            self.transport.pause_reading()
+        if reason not in self._held:
+            self._held = (*self._held, reason)
+
+    def release(self, reason: str) -> None:
+        """This reason not to read is gone."""
+        if reason in self._held:
+            self._held = tuple(held for held in self._held if held != reason)
+            if not self._held and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def expect_more(self) -> None:
+        """The caller has to send more of its body in time."""
+        self.deadline = self.server.loop.time() + self.server.snapshot.time.body_idle
+        self.server.deadlines.watch(self)
+
+    def abort(self) -> None:
+        """Cuts the connection: whatever was being sent is visibly broken."""
+        self._lingering = True
+        self.transport.abort()
+
+    def leave_to_tunnel(self) -> tuple[asyncio.Transport, bytes]:
+        """This protocol is done with the transport. Returns it, and what arrived and was not read."""
+        self.exchange = None
+        self.deadline = NEVER
+        pending, self._pending = self._pending, b""
+        for reason in self._held:
+            self.release(reason)
+        self.server.connections.discard(self)
+        return self.transport, pending
+
+    def on_exchange_over(self, *, keep: bool) -> None:
+        """The response is whole; ``keep``: the connection may serve another request."""
+        self.exchange = None
+        if not keep:
+            self._close()
+            return
+        if self._held:
+            for reason in self._held:
+                self.release(reason)
+        self._await_request()
+        if self._pending:
+            self._read()
+
+    def begin_drain(self) -> None:
+        """The process is going away: an idle connection closes now, a busy one after its response."""
+        if self.exchange is None and not self._pending:
+            self.transport.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _await_request(self) -> None:
+        self._head_begun = False
+        self.deadline = self.server.loop.time() + self.server.snapshot.time.keep_alive
+        self.server.deadlines.watch(self)
+
+    def _keep_for_later(self, data: bytes) -> None:
+        self._pending += data
+        if len(self._pending) > MOST_PENDING:
+            self.hold("pipeline")
+
+    def _read(self) -> None:
+        """Serves what has arrived, until a request has to wait or a head is incomplete."""
+        if self._reading:
+            return
+        self._reading = True
+        count = 0
+        while self._pending and self.exchange is None and not self._lingering and not self._write_full:
+            if count == MOST_AT_ONCE:
+                self.server.loop.call_soon(self._read)
+                break
+            count += 1
+            if not self._read_one():
+                break
+        self._reading = False
+
+    def _read_one(self) -> bool:
+        data = self._pending
+        if self._discard is not None:
+            _, rest = self._discard.feed(data)
+            self._pending = rest or b""
+            if rest is None:
+                return False
+            self._discard = None
+            self._await_request()
+            return True
+        if data.startswith(b"\r\n"):
+            self._pending = data[2:]  # RFC 9112 section 2.2: an empty line before a request is ignored
+            return True
+        end = data.find(b"\r\n\r\n")
+        size = self.server.snapshot.size
+        if end < 0 or end > size.head:
+            return self._await_head(data, size.line, size.head)
+        if data.find(b"\r\n", 0, size.line + 2) < 0:
+            self._refuse_unread(Code.TARGET_TOO_LONG)
+            return False
+        self._pending = data[end + 4 :]
+        self._begin(data[: end + 4])
+        return True
+
+    def _await_head(self, data: bytes, longest_line: int, longest_head: int) -> bool:
+        """The head is incomplete or too long. Bounds it in size and time."""
+        if len(data) > longest_line and data.find(b"\r\n", 0, longest_line + 2) < 0:
+            self._refuse_unread(Code.TARGET_TOO_LONG)
+        elif len(data) > longest_head:
+            self._refuse_unread(Code.HEAD_TOO_LARGE)
+        elif b"\n\n" in data or b"\n\r\n" in data.replace(b"\r\n", b""):
+            self._refuse_unread(Code.BAD_REQUEST, "A line of the head does not end in CR LF.")
+        elif not self._head_begun:
+            # Set once per head: each further byte of a slow one does not move it.
+            self._head_begun = True
+            self.deadline = self.server.loop.time() + self.server.snapshot.time.head
+            self.server.deadlines.watch(self)
+        return False
+
+    def _begin(self, raw: bytes) -> None:
+        server = self.server
+        received = time.monotonic()
+        server.metrics.on_begin()
+        parts = read_request(raw)
+        if type(parts) is Deny:
+            self._refuse(Record(received, "OTHER", "", self.peer), parts, None)
+            return
+        head = parts.head  # type: ignore[union-attr]  # narrowed above; isinstance is slower here
+        record = Record(received, head.method, head.target.partition("?")[0], self.peer)
+        if server.draining:
+            self._refuse(record, Deny(Code.DRAINING, MESSAGES[Code.DRAINING]), cast("RequestParts", parts))
+            return
+        decision = decide(server.snapshot.policy, head, time.time())
+        if decision.caller is not None:
+            record.caller = decision.caller.name
+        if decision.operation is not None:
+            record.operation = decision.operation.name
+        if type(decision) is Deny:
+            self._refuse(record, decision, cast("RequestParts", parts))
+            return
+        allow = cast("Allow", decision)
+        route = allow.route
+        record.upstream = route.upstream.name
+        record.credential = route.credential.name
+        if allow.audited is not None:
+            record.would_refuse = allow.audited.code
+        self.deadline = NEVER
+        self.exchange = exchange = Exchange(self, cast("RequestParts", parts), allow, record)
+        body, self._pending = self._pending, b""
+        rest = exchange.start(body)
+        if rest:
+            self._pending = rest + self._pending
+            if len(self._pending) > MOST_PENDING:
+                self.hold("pipeline")
+
+    # -- refusing and closing -----------------------------------------------------------------------------------------
+
+    def _refuse(self, record: Record, deny: Deny, parts: RequestParts | None) -> None:
+        """Answers a request that goes nowhere, and finds the next one if its body allows."""
+        record.code = deny.code
+        record.status = OUTCOMES[deny.code].status
+        record.ending = Ending.REFUSED
+        match = _CANONICAL_PREFIX.match(record.path)
+        record.path = match.group()[:LONGEST_LOGGED_PATH] if match else ""
+        keep = parts is not None and parts.keep_alive and not self.server.draining
+        if parts is not None and keep and parts.length:
+            keep = 0 < parts.length <= MOST_DISCARDED and not parts.expects_continue
+            self._discard = LengthCursor(parts.length) if keep else None
+        head_only = parts is not None and parts.head.method == "HEAD"
+        self.write(answer(deny, close=not keep, head_only=head_only))
+        self.server.finish(record)
+        if keep:
+            self._await_request()
+        else:
+            self._close()
+
+    def _refuse_unread(self, code: Code, message: str | None = None) -> None:
+        """Refuses a request whose head never became readable."""
+        self._pending = b""
+        self.server.metrics.on_begin()
+        self._refuse(Record(time.monotonic(), "OTHER", "", self.peer), Deny(code, message or MESSAGES[code]), None)
+
+    def _close(self) -> None:
+        """Ends the connection so that the last answer arrives: says goodbye, then reads and drops for a moment."""
+        self._lingering = True
+        self._pending = b""
+        for reason in self._held:
+            self.release(reason)
+        if self.transport.is_closing():
+            return
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.deadline = self.server.loop.time() + LINGER
+        self.server.deadlines.watch(self)

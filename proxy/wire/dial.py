@@ -1,0 +1,150 @@
+"""One new connection to an upstream: resolve, connect (directly or through a CONNECT proxy), TLS.
+
+Every name and address here comes from the configuration, never from a request, and nothing in the environment
+(``HTTP_PROXY``, ``.netrc``) changes where a connection goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import TypeVar
+
+import aiohappyeyeballs
+
+from proxy.core.errors import Code
+from proxy.core.model import Upstream
+
+ATTEMPT_DELAY = 0.25
+"""Seconds before the next address family is tried beside the first (RFC 8305 section 5)."""
+
+FRESH = 5.0
+"""Seconds for which resolved addresses serve a burst of dials without asking again."""
+
+STALE = 600.0
+"""Seconds for which the last known addresses are used when the name does not resolve."""
+
+LONGEST_PROXY_ANSWER = 16384
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+_Addresses = Sequence[aiohappyeyeballs.AddrInfoType]
+
+
+class DialError(Exception):
+    """No connection. ``code`` says at which step; the cause is chained and never shown to a caller."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.value)
+        self.code = code
+
+
+def tls_context(upstream: Upstream) -> ssl.SSLContext | None:
+    """The verifying context for an https upstream; there is no way to switch verification off.
+
+    Raises ``OSError`` or ``ssl.SSLError`` when the extra CA file cannot be used.
+    """
+    if upstream.scheme != "https":
+        return None
+    context = ssl.create_default_context()
+    if upstream.ca_file is not None:
+        context.load_verify_locations(cafile=upstream.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A certificate without subjectAltName has no name at all (RFC 9525 section 6.3); aiohttp's default accepts its CN.
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Dialer:
+    """Makes connections to one upstream. Keeps nothing but the addresses of its name."""
+
+    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+        self._upstream = upstream
+        self._loop = loop
+        self._tls = tls_context(upstream)
+        self._addresses: _Addresses = []
+        self._resolved = -STALE
+
+    async def connect(self, protocol: _Protocol, limit: float) -> tuple[_Protocol, socket.socket]:
+        """Connects ``protocol`` within ``limit`` seconds. Raises ``DialError``."""
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(limit):
+                sock = await self._open()
+                await self._attach(protocol, sock)
+                return protocol, sock
+        except TimeoutError as exc:
+            raise DialError(Code.UPSTREAM_CONNECT_TIMEOUT) from exc
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+
+    async def _open(self) -> socket.socket:
+        host, port = self._upstream.connect_proxy or (self._upstream.host, self._upstream.port)
+        addresses = await self._resolve(host, port)
+        try:
+            sock = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=ATTEMPT_DELAY, interleave=1, loop=self._loop
+            )
+        except OSError as exc:
+            raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
+        if self._upstream.connect_proxy is not None:
+            try:
+                await self._ask_proxy(sock)
+            except BaseException:
+                sock.close()
+                raise
+        return sock
+
+    async def _attach(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
+        try:
+            await self._loop.create_connection(
+                lambda: protocol,
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=self._upstream.host if self._tls is not None else None,
+            )
+        except ssl.SSLError as exc:
+            raise DialError(Code.UPSTREAM_TLS_FAILED) from exc
+        except OSError as exc:
+            # Closed during the handshake: a server that refuses our TLS versions often says no more than that.
+            code = Code.UPSTREAM_TLS_FAILED if self._tls is not None else Code.UPSTREAM_CONNECT_FAILED
+            raise DialError(code) from exc
+
+    async def _resolve(self, host: str, port: int) -> _Addresses:
+        now = self._loop.time()
+        if now - self._resolved < FRESH:
+            return self._addresses
+        try:
+            self._addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self._resolved = now
+        except (OSError, UnicodeError) as exc:
+            if not self._addresses or now - self._resolved > STALE:
+                raise DialError(Code.UPSTREAM_DNS_FAILED) from exc
+        return self._addresses
+
+    async def _ask_proxy(self, sock: socket.socket) -> None:
+        """Opens a tunnel through an HTTP proxy (RFC 9110 section 9.3.6)."""
+        upstream = self._upstream
+        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+        authority = f"{host}:{upstream.port}"
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        if upstream.connect_proxy_authorization is not None:
+            lines.append(f"Proxy-Authorization: {upstream.connect_proxy_authorization}")
+        try:
+            await self._loop.sock_sendall(sock, "\r\n".join([*lines, "", ""]).encode("ascii"))
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                # One byte at a time would be exact; a server never speaks first inside the tunnel, so this is too.
+                received = await self._loop.sock_recv(sock, 4096)
+                if not received or len(answer) > LONGEST_PROXY_ANSWER:
+                    raise DialError(Code.UPSTREAM_PROXY_FAILED)
+                answer += received
+        except OSError as exc:
+            raise DialError(Code.UPSTREAM_PROXY_FAILED) from exc
+        status, _, rest = answer.partition(b"\r\n")
+        if not status.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) or not rest.endswith(b"\r\n\r\n"):
+            raise DialError(Code.UPSTREAM_PROXY_FAILED)

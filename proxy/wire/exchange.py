@@ -1,0 +1,461 @@
+"""One request on its way: from an Allow to the last byte of the response, or to the tunnel it becomes.
+
+Everything runs in callbacks of the two connections. Only what must wait (a credential that is not fresh, a dial) gets
+a task, and that task ends before the first byte moves. After the head has gone to the caller an error can only cut the
+connection: a body that broke must look broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from proxy.core.errors import MESSAGES, OUTCOMES, Code
+from proxy.core.headers import has_member
+from proxy.core.model import READ_METHODS, Allow, Credential, CredentialUnavailable, Deny, Kind
+from proxy.observe.record import Ending, Record
+from proxy.wire.answer import CONTINUE, answer, request_bytes, response_bytes, switch_bytes, upgrade_bytes
+from proxy.wire.deadlines import NEVER
+from proxy.wire.dial import DialError
+from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, CloseCursor, FramingError, LengthCursor
+from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, read_response, response_length
+from proxy.wire.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from proxy.wire.caller import CallerConnection
+    from proxy.wire.upstream import Pool, UpstreamConnection
+
+MOST_INTERIM = 20
+"""1xx heads before the final one; a flood of them is an attack or a loop (nginx hangs on it, Caddy stops at 5)."""
+
+MOST_EARLY = 65536
+"""Body bytes held while a connection is being made; then the caller is paused."""
+
+LONGEST_RESPONSE_HEAD = 65536
+
+GONE = 499
+"""What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
+
+_CLOSE = b"Connection: close\r\n"
+_KEEP = b"Connection: keep-alive\r\n"
+
+
+class Exchange:
+    """One request and its response. Made by the caller's connection, which it tells when it is over."""
+
+    __slots__ = (
+        "_allow",
+        "_caller",
+        "_early",
+        "_head_buffer",
+        "_head_sent",
+        "_interim",
+        "_keep",
+        "_over",
+        "_parts",
+        "_pool",
+        "_record",
+        "_request_cursor",
+        "_response_cursor",
+        "_reusable",
+        "_server",
+        "_task",
+        "_upstream",
+        "request_done",
+    )
+
+    def __init__(self, caller: CallerConnection, parts: RequestParts, allow: Allow, record: Record) -> None:
+        self._caller = caller
+        self._server = caller.server
+        self._parts = parts
+        self._allow = allow
+        self._record = record
+        self._pool: Pool = caller.server.pools[allow.route.upstream.name]
+        self._upstream: UpstreamConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._early: list[bytes] = []
+        self._head_buffer = b""
+        self._head_sent = False
+        self._interim = 0
+        self._keep = parts.keep_alive
+        self._reusable = True
+        self._over = False
+        self._response_cursor: BodyCursor | None = None
+        self._request_cursor: BodyCursor | None = None
+        if parts.length == CHUNKED:
+            self._request_cursor = ChunkedCursor(refuse_extensions=True)
+        elif parts.length:
+            self._request_cursor = LengthCursor(parts.length)
+        self.request_done = parts.length == 0
+
+    # -- the request --------------------------------------------------------------------------------------------------
+
+    def start(self, body: bytes) -> bytes:
+        """Sends the request, or starts what has to happen before that. Returns what came after its body."""
+        rest = body
+        if not self.request_done:
+            if self._parts.expects_continue and not body:
+                self._caller.write(CONTINUE)
+            rest = self.on_request_data(body) if body else b""
+            if self._over:
+                return rest
+        authorization = self._allow.route.credential.authorization()
+        connection = self._pool.take() if authorization is not None else None
+        if authorization is None or connection is None:
+            self._task = self._server.spawn(self._prepare())
+        else:
+            self._record.reused = True
+            self._send(connection, authorization)
+        return rest
+
+    def on_request_data(self, data: bytes) -> bytes:
+        """The caller sent more of the body. Returns what came after it."""
+        cursor = self._request_cursor
+        assert cursor is not None  # noqa: S101 - for the type checker; only called while the body is open
+        try:
+            out, rest = cursor.feed(data)
+        except FramingError:
+            self._fail(Code.BAD_REQUEST, "The chunked request body is malformed (RFC 9112 section 7.1).")
+            return b""
+        self._record.request_bytes += len(out)
+        limit = self._pool.most_body
+        if limit is not None and self._record.request_bytes > limit:
+            self._fail(Code.BODY_TOO_LARGE)
+            return b""
+        upstream = self._upstream
+        if upstream is None:
+            self._early.append(out)
+            if self._record.request_bytes > MOST_EARLY:
+                self._caller.hold("connecting")
+        else:
+            upstream.transport.write(out)
+        if rest is None:
+            self._caller.expect_more()
+            return b""
+        self.request_done = True
+        self._caller.deadline = NEVER
+        if upstream is not None:
+            self._await_response(upstream)
+        return rest
+
+    async def _prepare(self) -> None:
+        """What must wait: a credential that is not fresh, then a connection."""
+        try:
+            authorization = await _fresh(self._allow.route.credential)
+            connection = self._pool.take() or await self._pool.dial()
+        except CredentialUnavailable as exc:
+            self._task = None
+            self._fail(Code.CREDENTIAL_UNAVAILABLE, retry_after=max(1, round(exc.retry_after)))
+        except DialError as exc:
+            self._task = None
+            self._fail(exc.code)
+        else:
+            self._task = None
+            if connection.transport.is_closing():
+                connection.discard()
+                self._fail(Code.UPSTREAM_CLOSED)
+            else:
+                self._send(connection, authorization)
+
+    def _send(self, connection: UpstreamConnection, authorization: bytes) -> None:
+        self._upstream = connection
+        connection.exchange = self
+        allow, head = self._allow, self._parts.head
+        if allow.operation.kind is Kind.WEBSOCKET:
+            out = upgrade_bytes(head, allow, self._pool.host_line, authorization)
+        else:
+            out = request_bytes(head, allow, self._parts.length, self._pool.host_line, authorization)
+        if self._early:
+            out = b"".join([out, *self._early])
+            self._early = []
+        connection.transport.write(out)
+        record = self._record
+        record.sent = now = time.monotonic()
+        self._server.metrics.on_sent(now - record.received)
+        self._caller.release("connecting")
+        if self.request_done:
+            self._await_response(connection)
+
+    def _await_response(self, connection: UpstreamConnection) -> None:
+        connection.deadline = self._server.loop.time() + self._pool.time.first_byte
+        self._server.deadlines.watch(connection)
+
+    # -- the response -------------------------------------------------------------------------------------------------
+
+    def on_response_data(self, data: bytes) -> None:
+        """The upstream sent something."""
+        cursor = self._response_cursor
+        if cursor is None:
+            self._read_head(data)
+            return
+        try:
+            out, rest = cursor.feed(data)
+        except FramingError:
+            self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+            return
+        if out:
+            self._record.response_bytes += len(out)
+            self._caller.write(out)
+        if rest is None:
+            self._upstream.deadline = self._server.loop.time() + self._pool.time.idle  # type: ignore[union-attr]  # it called
+        else:
+            self._reusable = self._reusable and not rest
+            self._finish()
+
+    def _read_head(self, data: bytes) -> None:
+        if self._head_buffer:
+            data = self._head_buffer + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > LONGEST_RESPONSE_HEAD or not data.startswith(b"HTTP/1."[: len(data)]):
+                    self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+                else:
+                    self._head_buffer = data
+                return
+            response = read_response(data[: end + 4])
+            data = data[end + 4 :]
+            if response is None:
+                self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+                return
+            if response.status >= 200 or response.status == 101:
+                self._head_buffer = b""
+                self._respond(response, data)
+                return
+            # 100, 102 and 103 are between the upstream and us: the caller got its 100 from here, if it asked for one.
+            self._interim += 1
+            if self._interim > MOST_INTERIM:
+                self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+                return
+
+    def _respond(self, response: ResponseHead, body: bytes) -> None:
+        record = self._record
+        record.first_byte = time.monotonic()
+        if response.status == 101:
+            self._switch(response, body)
+            return
+        method = self._parts.head.method
+        length = response_length(response, method)
+        if length is None:
+            self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+            return
+        record.status = response.status
+        noted = response.noted
+        if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
+            self._reusable = False
+        framing, cursor = self._frame(response, length)
+        if not self.request_done and response.status >= 300:
+            self._stop_upload()
+        if not self.request_done or self._server.draining:
+            self._keep = False
+        connection = b"" if self._keep and self._parts.head.version == 11 else (_KEEP if self._keep else _CLOSE)
+        out = response_bytes(response, framing=framing, connection=connection)
+        self._head_sent = True
+        if cursor is None:
+            self._caller.write(out)
+            self._reusable = self._reusable and not body
+            self._finish()
+            return
+        self._response_cursor = cursor
+        rest: bytes | None = None
+        if body:
+            try:
+                passed, rest = cursor.feed(body)
+            except FramingError:
+                self._head_sent = False  # nothing was written yet, so a clean 502 is still possible
+                self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+                return
+            record.response_bytes += len(passed)
+            out += passed
+        self._caller.write(out)
+        if rest is None:
+            upstream = self._upstream
+            if upstream is not None:
+                upstream.deadline = self._server.loop.time() + self._pool.time.idle
+                self._server.deadlines.watch(upstream)
+        else:
+            self._reusable = self._reusable and not rest
+            self._finish()
+
+    def _frame(self, response: ResponseHead, length: int) -> tuple[bytes, BodyCursor | None]:
+        """The framing line towards the caller, and the cursor that follows the body (None: there is none)."""
+        declared = response.noted.get(b"content-length")
+        if length >= 0:
+            line = b"" if declared is None or response.status == 204 else b"Content-Length: " + declared + b"\r\n"
+            return line, LengthCursor(length) if length else None
+        modern = self._parts.head.version == 11
+        if not modern:
+            self._keep = False
+        line = b"Transfer-Encoding: chunked\r\n" if modern else b""
+        if length == CHUNKED:
+            return line, ChunkedCursor(decode=not modern)
+        return line, CloseCursor(encode=modern)
+
+    def _switch(self, response: ResponseHead, early: bytes) -> None:
+        """The upstream answered 101: to a WebSocket handshake it is a tunnel now, to anything else an error."""
+        noted = response.noted
+        asked = self._allow.operation.kind is Kind.WEBSOCKET
+        if not asked or noted.get(b"upgrade", b"").lower() != b"websocket" or b"transfer-encoding" in noted:
+            self._fail(Code.UPSTREAM_INVALID_RESPONSE)
+            return
+        upstream = self._upstream
+        assert upstream is not None  # noqa: S101 - for the type checker; it just answered
+        self._record.status = 101
+        self._over = True
+        upstream.exchange = None
+        upstream.deadline = NEVER
+        self._pool.release(upstream)
+        self._caller.write(switch_bytes(response, self._allow))
+        transport, early_in = self._caller.leave_to_tunnel()
+        Tunnel(self._server, self._record, transport, upstream.transport).open(early_in, early)
+
+    # -- the ends -----------------------------------------------------------------------------------------------------
+
+    def on_upstream_end(self, exc: Exception | None) -> None:
+        """The upstream closed, cleanly or not."""
+        if self._response_cursor is not None:
+            self._reusable = False
+            if exc is None and self._response_cursor.end():
+                if self._parts.head.version == 11:
+                    self._caller.write(CHUNKED_END)
+                self._finish()
+            else:
+                self._fail(Code.UPSTREAM_CLOSED)
+        elif self._may_retry():
+            # The upstream closed an idle connection just as we used it; nothing was answered and nothing can have
+            # happened twice, so a fresh connection gets the same request, once.
+            self._record.retried = True
+            self._record.reused = False
+            self._drop_upstream()
+            self._task = self._server.spawn(self._dial_again())
+        else:
+            self._fail(Code.UPSTREAM_CLOSED if not self._head_buffer else Code.UPSTREAM_INVALID_RESPONSE)
+
+    def _may_retry(self) -> bool:
+        return (
+            self._record.reused
+            and not self._head_buffer
+            and not self._interim
+            and self._parts.length == 0
+            and self._parts.head.method in READ_METHODS
+        )
+
+    async def _dial_again(self) -> None:
+        try:
+            connection = await self._pool.dial()
+        except DialError as exc:
+            self._task = None
+            self._fail(exc.code)
+            return
+        self._task = None
+        authorization = self._allow.route.credential.authorization()
+        if authorization is None:
+            self._pool.give_back(connection)
+            self._fail(Code.CREDENTIAL_UNAVAILABLE, retry_after=1)
+            return
+        self._send(connection, authorization)
+
+    def on_upstream_late(self) -> None:
+        """The upstream's deadline passed: no first byte, or silence in the middle, or a caller that does not read."""
+        self._fail(Code.UPSTREAM_TIMEOUT)
+
+    def on_upstream_full(self, *, full: bool) -> None:
+        """The upstream reads slower than the caller sends, or caught up."""
+        if full:
+            self._caller.hold("upstream")
+        else:
+            self._caller.release("upstream")
+
+    def on_caller_full(self, *, full: bool) -> None:
+        """The caller reads slower than the upstream sends, or caught up."""
+        upstream = self._upstream
+        if upstream is None or upstream.transport.is_closing():
+            return
+        if full:
+            upstream.transport.pause_reading()
+        else:
+            upstream.transport.resume_reading()
+
+    def on_caller_gone(self) -> None:
+        """The caller left: the upstream stops working for nobody at once."""
+        if self._over:
+            return
+        self._record.ending = Ending.CALLER_GONE
+        self._record.status = self._record.status or GONE
+        self._end()
+
+    def on_caller_late(self) -> None:
+        """The caller stopped sending its body."""
+        self._fail(Code.REQUEST_TIMEOUT)
+
+    def abort(self) -> None:
+        """Ends both sides at once: the process is going away."""
+        if not self._over:
+            self._record.ending = Ending.ABORTED
+            self._end()
+            self._caller.abort()
+
+    def _stop_upload(self) -> None:
+        """The upstream answered before it had the whole body, and not to ask for it: the rest is not sent."""
+        self._reusable = False
+        self._caller.hold("refused")
+
+    def _fail(self, code: Code, message: str | None = None, *, retry_after: int | None = None) -> None:
+        """The exchange cannot go on. A clean answer if none has begun, else a connection that visibly breaks."""
+        if self._over:
+            return
+        record = self._record
+        record.code = code
+        status = OUTCOMES[code].status
+        if status >= 500:
+            self._server.metrics.on_upstream_error(self._pool.upstream.name, code.value)
+        if self._head_sent:
+            record.ending = Ending.ABORTED
+            self._end()
+            self._caller.abort()
+            return
+        record.ending = Ending.FAILED if status >= 500 else Ending.REFUSED
+        record.status = status
+        keep = self._keep and self.request_done and not self._server.draining
+        operation = self._allow.operation
+        deny = Deny(code, message or MESSAGES[code], operation, self._allow.caller, None, operation.errors)
+        head_only = self._parts.head.method == "HEAD"
+        self._caller.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after))
+        self._end()
+        self._caller.on_exchange_over(keep=keep)
+
+    def _finish(self) -> None:
+        """The response is whole."""
+        upstream = self._upstream
+        keep = self._keep and self.request_done
+        if upstream is not None and self._reusable and self.request_done:
+            self._upstream = None
+            upstream.deadline = NEVER
+            self._pool.give_back(upstream)
+        self._end()
+        self._caller.on_exchange_over(keep=keep)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._drop_upstream()
+        self._server.finish(self._record)
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.exchange = None
+            upstream.discard()
+
+
+async def _fresh(credential: Credential) -> bytes:
+    authorization = credential.authorization()
+    if authorization is None:
+        await credential.refresh()
+        authorization = credential.authorization()
+        if authorization is None:
+            raise CredentialUnavailable(credential.name)
+    return authorization

@@ -1,0 +1,14 @@
+#!/bin/sh
+# system-packages.sh: Debian packages that some tests use. Installed when this runs as root on Debian; otherwise those
+# tests say what they miss and are skipped (with CI=true they fail, because they could have been installed).
+set -eu
+missing=
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing:$missing"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "not installed, tests that need them will be skipped:$missing" >&2
+fi

@@ -1,0 +1,53 @@
+"""Builds the wheel, installs it into an empty environment, and serves one request through the sandbox from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Exits with a traceback when any step fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)])
+        (wheel,) = Path(folder).glob("*.whl")
+        venv.create(Path(folder) / "venv", with_pip=True)
+        python = Path(folder) / "venv" / "bin" / "python"
+        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)])
+        try_serve(python, folder)
+    print(f"{wheel.name}: installs into an empty environment and serves")
+
+
+def try_serve(python: Path, folder: str) -> None:
+    """Starts ``inworld-proxy serve`` without a key, away from the source tree, and asks it for speech."""
+    environ = {name: value for name, value in os.environ.items() if name != "INWORLD_API_KEY"}
+    command = [str(python.parent / "inworld-proxy"), "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=folder, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            first = process.stderr.readline()
+            url = next(word for word in first.split() if word.startswith("http://"))
+            body = json.dumps({"text": "Hello", "voiceId": "Ashley", "modelId": "inworld-tts-1.5-max"}).encode()
+            request = urllib.request.Request(f"{url}/tts/v1/voice", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=10) as response:
+                assert json.load(response)["audioContent"]
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def run(command: list[str]) -> None:
+    """Runs a command that has to succeed."""
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

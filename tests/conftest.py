@@ -1,0 +1,64 @@
+"""What all tests share: the loops that asynchronous tests run on, and a proxy to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+
+from tests.proxies import ClockLoop, Proxies, Proxy
+from tests.wires import ScriptedUpstream
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+_LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    **({} if uvloop is None else {"uvloop": uvloop.new_event_loop}),
+    "asyncio": asyncio.new_event_loop,
+    "clock": ClockLoop,
+}
+_ON_BOTH_LOOPS = ("flows",)
+"""Folders whose tests run on every loop that the product runs on."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    marker = item.get_closest_marker("asyncio")
+    if marker is not None and "loop_factories" in marker.kwargs:
+        return _LOOPS
+    if item.path.parent.name in _ON_BOTH_LOOPS:
+        return {name: make for name, make in _LOOPS.items() if name != "clock"}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def proxies() -> AsyncIterator[Proxies]:
+    """Makes proxies and upstreams that are ended, and checked for leaks, after the test."""
+    made = Proxies()
+    yield made
+    await made.cleanup()
+
+
+@pytest.fixture
+async def proxy(proxies: Proxies) -> Proxy:
+    """A proxy without callers in front of a scripted upstream; its key may only read voices and routers."""
+    return await proxies.start()
+
+
+@pytest.fixture
+def upstream(proxy: Proxy) -> ScriptedUpstream:
+    """The scripted upstream behind ``proxy``."""
+    return proxy.upstream
+
+
+@pytest.fixture
+async def clock() -> ClockLoop:
+    """The clock of this test's loop; for tests marked with ``loop_factories=["clock"]``."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ClockLoop)
+    return loop
