@@ -6,9 +6,9 @@ What belongs here: reading the command line and printing where the sandbox is. W
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -164,8 +164,10 @@ async def _run(
 def _watch_stdin(loop: asyncio.AbstractEventLoop, serving: asyncio.Future[None]) -> None:
     # A pipe from the parent ends when the parent does, however it dies. A thread, because a terminal or a file on
     # standard input cannot be watched by every event loop.
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+    # One that was never open has ended, too.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
     loop.call_soon_threadsafe(serving.cancel)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
 
 
 class Role(IntEnum):
@@ -74,6 +73,7 @@ RESPONSE_ROLES: dict[bytes, int] = {
     b"transfer-encoding": _NOTE,
     b"upgrade": _NOTE,
     b"sec-websocket-protocol": _NOTE,
+    b"x-inworld-request-id": _BOTH,  # for the log line
     b"keep-alive": _DROP,
     b"proxy-connection": _DROP,
     b"proxy-authenticate": _DROP,
@@ -97,15 +97,9 @@ _LIST_FIELDS = frozenset({b"connection", b"upgrade", b"sec-websocket-protocol", 
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})
 
 
-class Fields(NamedTuple):
-    """Sorted fields: ``kept`` lines complete with their line ends, ``noted`` values by lower-case name.
-
-    ``repeated`` is the name of a noted field that came twice and must not (None: all well).
-    """
-
-    kept: list[bytes]
-    noted: dict[bytes, bytes]
-    repeated: bytes | None
+Fields = tuple[list[bytes], dict[bytes, bytes], bytes | None]
+"""Sorted fields: kept lines complete with their line ends; noted values by lower-case name; and the name of a noted
+field that came twice and must not (None: all well). A plain tuple: it is unpacked where it is made."""
 
 
 @lru_cache(maxsize=2048)  # spelled names are few; the bound is for callers who invent them
@@ -162,7 +156,7 @@ def _sort(lines: Iterable[bytes], role_of: Callable[[bytes], tuple[int, bytes]])
     connection = noted.get(b"connection")
     if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
         _drop_named(kept, connection)
-    return Fields(kept, noted, repeated)
+    return kept, noted, repeated
 
 
 def _note_again(noted: dict[bytes, bytes], lower: bytes, value: bytes) -> bytes | None:

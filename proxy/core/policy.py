@@ -34,7 +34,7 @@ from proxy.core.model import (
     Presented,
     RequestHead,
 )
-from proxy.core.target import Target, read_target, strip_query
+from proxy.core.target import read_target, strip_query
 
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _TOKEN_PROTOCOLS = (b"bearer_", b"openai-insecure-api-key.")
@@ -65,34 +65,38 @@ def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | No
             "The request target is not in its one canonical form. Send an absolute path without //, dot segments, "
             "; \\ or #, and percent-encode only what needs it, in upper case.",
         )
-    shape = _default_shape(policy, target.path)
-    refused = _check_origin(policy, head, shape)
+    path, query = target
+    refused = _check_origin(policy, head)
     if refused is not None:
-        return refused
+        return Deny(refused[0], refused[1], shape=_default_shape(policy, path))
     if caller is None:
-        recognised = _recognise(policy, head, now, shape)
-        if type(recognised) is Deny:
-            return recognised
-        caller = recognised  # type: ignore[assignment]  # narrowed by the line above; isinstance costs three times as much
-    methods = policy.tree.find(target.path)
+        recognised = policy.anonymous or _recognise(policy, head, now)
+        if isinstance(recognised, tuple):
+            code, message = recognised
+            return Deny(code, message, shape=_default_shape(policy, path))
+        caller = recognised
+    methods = policy.tree.find(path)
     if methods is None:
         return Deny(
             Code.NO_OPERATION,
-            f"{target.path} is not in this proxy's catalogue of operations, so it is not passed on. "
+            f"{path} is not in this proxy's catalogue of operations, so it is not passed on. "
             "`inworld-proxy explain` shows what is.",
             caller=caller,
-            shape=shape,
+            shape=_default_shape(policy, path),
         )
     operation = methods.get(method)
     if operation is None:
         allowed = ", ".join(sorted(methods))
         message = f"{method} is not an operation at this path; {allowed} is."
+        shape = _default_shape(policy, path)
         return Deny(Code.METHOD_NOT_ALLOWED, message, caller=caller, shape=shape, allow=allowed)
-    assert caller is not None  # noqa: S101 - for the type checker
-    return _judge(policy, head, target, caller, operation)
+    if query:
+        query = strip_query(query, operation.keeps_query)
+    return _judge(policy, head, f"{path}?{query}" if query else path, caller, operation)
 
 
-def _judge(policy: Policy, head: RequestHead, target: Target, caller: Caller, operation: Operation) -> Decision:
+def _judge(policy: Policy, head: RequestHead, target: str, caller: Caller, operation: Operation) -> Decision:
+    """``target`` is what goes on the wire if it may."""
     route = caller.routes.get(operation.name)
     if operation.permission is Permission.MINT:
         message = (
@@ -109,19 +113,16 @@ def _judge(policy: Policy, head: RequestHead, target: Target, caller: Caller, op
     if route is None:
         message = f"No route serves {operation.name}. Add one under `routes`."
         return Deny(Code.NO_ROUTE, message, operation, caller, None, operation.errors)
-    refused = check_power(route.credential.power, operation, head.method, credential=route.credential.name)
-    if refused is not None:
-        return Deny(refused[0], refused[1], operation, caller, route, operation.errors)
-    query = target.query
-    if query:
-        query = strip_query(query, operation.keeps_query)
-    out = f"{target.path}?{query}" if query else target.path
+    lack = check_power(route.credential.power, operation, head.method, credential=route.credential.name)
+    if lack is not None:
+        return Deny(lack[0], lack[1], operation, caller, route, operation.errors)
+    allow = Allow(caller, operation, route, target, audited)
     if operation.kind is Kind.WEBSOCKET:
-        return _allow_websocket(head, Allow(caller, operation, route, out, audited))
+        return _allow_websocket(head, allow)
     if b"upgrade" in head.noted and has_member(head.noted[b"upgrade"], b"websocket"):
         message = f"{operation.name} is not a WebSocket; send the request without `Upgrade`."
         return Deny(Code.UPGRADE_NOT_ALLOWED, message, operation, caller, route, operation.errors)
-    return Allow(caller, operation, route, out, audited)
+    return allow
 
 
 def check_power(power: KeyPower, operation: Operation, method: str, *, credential: str) -> tuple[Code, str] | None:
@@ -184,24 +185,20 @@ def _allow_websocket(head: RequestHead, allow: Allow) -> Decision:
     return allow._replace(protocols=b", ".join(others) or None, select_protocol=select)
 
 
-def _check_origin(policy: Policy, head: RequestHead, shape: ErrorShape) -> Deny | None:
+def _check_origin(policy: Policy, head: RequestHead) -> tuple[Code, str] | None:
     """Host allow-list (DNS rebinding), and what browsers say about where a request comes from."""
     noted = head.noted
     host = noted.get(b"host")
     if host is not None:
         refused = check_host(host, policy.hosts)
+        if refused is not None:
+            return refused
     elif head.version == 11:
-        refused = Code.BAD_REQUEST, "An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2)."
-    else:
-        refused = None
-    if refused is None:
-        refused = check_site(noted.get(b"origin"), noted.get(b"sec-fetch-site"), policy.origins)
-    return None if refused is None else Deny(refused[0], refused[1], shape=shape)
+        return Code.BAD_REQUEST, "An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2)."
+    return check_site(noted.get(b"origin"), noted.get(b"sec-fetch-site"), policy.origins)
 
 
-def _recognise(policy: Policy, head: RequestHead, now: float, shape: ErrorShape) -> Caller | Deny:
-    if policy.anonymous is not None:
-        return policy.anonymous
+def _recognise(policy: Policy, head: RequestHead, now: float) -> Caller | tuple[Code, str]:
     caller = None
     every = read_presented(head.noted)
     for presented in every:
@@ -210,8 +207,7 @@ def _recognise(policy: Policy, head: RequestHead, now: float, shape: ErrorShape)
         for recognise in policy.recognisers:
             found = recognise(presented, now)
             if found is not None and caller is not None and found.name != caller.name:
-                message = "The request carries the tokens of two callers. Send one."
-                return Deny(Code.UNKNOWN_CALLER, message, shape=shape)
+                return Code.UNKNOWN_CALLER, "The request carries the tokens of two callers. Send one."
             caller = caller or found
     if caller is not None:
         return caller
@@ -220,11 +216,11 @@ def _recognise(policy: Policy, head: RequestHead, now: float, shape: ErrorShape)
             "The token in this request belongs to no caller of this proxy. Use the caller token that its operator "
             "gave out (not an Inworld key)."
         )
-        return Deny(Code.UNKNOWN_CALLER, message, shape=shape)
+        return Code.UNKNOWN_CALLER, message
     message = (
         "This proxy knows its callers. Send a caller token where the Inworld key would go (Authorization: Bearer)."
     )
-    return Deny(Code.CALLER_REQUIRED, message, shape=shape)
+    return Code.CALLER_REQUIRED, message
 
 
 def read_presented(noted: dict[bytes, bytes]) -> list[Presented]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from proxy.core.model import Operation
@@ -32,19 +31,12 @@ _DECODINGS = 3
 """A name is decoded until nothing changes, at most this often: no backend decodes a query more than twice."""
 
 
-class Target(NamedTuple):
-    """A target that has exactly one reading. ``query`` is None when there is no ``?``."""
-
-    path: str
-    query: str | None
-
-
 class TemplateError(ValueError):
     """A path template of the catalogue cannot be used; the text says why."""
 
 
-def read_target(target: str) -> Target | None:
-    """The path and query of an origin-form target, or None when it could be read in another way too.
+def read_target(target: str) -> tuple[str, str | None] | None:
+    """The path and query (None without ``?``) of an origin-form target; None when it has another reading too.
 
     Source: RFC 9112 section 3.2.1 (origin-form), RFC 3986 section 6.2 (what counts as equivalent).
     """
@@ -54,7 +46,7 @@ def read_target(target: str) -> Target | None:
     path, query = match.groups()
     if "%" in path and not _escapes_are_safe(path):
         return None
-    return Target(path, query)
+    return path, query
 
 
 def strip_query(query: str, keeps: frozenset[str]) -> str:

@@ -91,7 +91,7 @@ class RequestLog:
     def _line(self, record: Record) -> str:
         if self._format is LogFormat.TEXT:
             return _text_line(record)
-        line = _json_line(record, self._stamp(time.time() - (record.ended - record.received)))
+        line = _json_line(record, self._stamp(record.moment))
         if self._omit:
             fields = {name: value for name, value in json.loads(line).items() if name not in self._omit}
             line = json.dumps(fields, separators=(",", ":")) + "\n"

@@ -26,7 +26,7 @@ class Ending(IntEnum):
 
 
 class Record:
-    """One request. Times are ``time.monotonic()`` seconds, sizes bytes of bodies (and of frames in a tunnel).
+    """One request. Times are ``time.monotonic()`` seconds (``moment``: Unix time), sizes bytes of bodies or frames.
 
     ``path`` has no query and is safe to print only when ``operation`` is set or it was found canonical; the log
     escapes it otherwise. A mutable class, not a frozen value, because it is the one thing that happens over time.
@@ -42,6 +42,7 @@ class Record:
         "messages_in",
         "messages_out",
         "method",
+        "moment",
         "operation",
         "path",
         "peer",
@@ -58,8 +59,9 @@ class Record:
         "would_refuse",
     )
 
-    def __init__(self, received: float, method: str, path: str, peer: str) -> None:
+    def __init__(self, received: float, moment: float, method: str, path: str, peer: str) -> None:
         self.received = received
+        self.moment = moment
         self.method = method
         self.path = path
         self.peer = peer

@@ -6,6 +6,7 @@ What belongs here: from values to bytes and responses. What does not: refusals (
 from __future__ import annotations
 
 import json
+
 from aiohttp import web
 
 from proxy.sandbox.shapes import JsonObject

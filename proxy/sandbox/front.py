@@ -44,12 +44,12 @@ async def answer(request: web.Request, endpoint: Endpoint) -> web.StreamResponse
         outcome = _outcome(request, response, record)
         if outcome == FINISHED or response.prepared:
             record.status = response.status
-        return response
     except ConnectionError:
         # The client left while it was being answered. There is nobody to tell, and nothing to report.
-        return web.Response()
+        response = web.Response()
     finally:
         sandbox.seen.close(record, outcome)
+    return response
 
 
 def _outcome(request: web.Request, response: web.StreamResponse, record: Record) -> str:

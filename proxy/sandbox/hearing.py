@@ -74,7 +74,7 @@ class Listener:
         """What was said."""
         texts = read_texts(bytes(self._kept))
         if texts:
-            return " ".join(texts)
+            return " ".join(text.strip() for text in texts)
         return f"The sandbox heard {self.milliseconds / 1000:.1f} seconds of audio."
 
 

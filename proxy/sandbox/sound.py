@@ -2,9 +2,9 @@
 
 What belongs here: from text to samples and back. What does not: requests, encodings on the wire (``speech.py``).
 
-Every syllable is one plucked note of a pentatonic scale, chosen by its letters; commas and full stops are rests. The
-same text in the same voice gives the same bytes. Notes are made once and reused, so that a minute of audio costs a
-join.
+Every syllable is one plucked note of a pentatonic scale, chosen by its letters and the voice; commas and full stops are
+rests. The same text in the same voice gives the same bytes. Notes are made once and reused, so that a minute of audio
+costs a join.
 
 Invented: the text itself is written into the lowest bit of the first samples, 90 dB below the tune. The sandbox's own
 speech recognition reads it back, through any container and any chunking that keeps the samples as they are.
@@ -97,7 +97,8 @@ def compose(text: str, *, voice: str, rate: int, speed: float = 1.0) -> Tune:
     for word in _WORD.findall(text):
         start = at
         for syllable in _SYLLABLE.findall(word.strip(".,;:!?\"'()")):
-            step = _SCALE[hashlib.sha256(syllable.lower().encode()).digest()[0] % len(_SCALE)]
+            chosen = hashlib.sha256(f"{voice}/{syllable.lower()}".encode()).digest()[0]
+            step = _SCALE[chosen % len(_SCALE)]
             add(step + transpose, _SYLLABLE_SECONDS)
         words.append(TimedWord(word, start / rate, at / rate))
         add(None, _REST_SECONDS.get(word[-1], _WORD_GAP_SECONDS))

@@ -34,7 +34,7 @@ class _Session:
         self._channel = channel
         self._config: JsonObject | None = None
         self._turn: Listener | None = None
-        self._interim_at = 0.0
+        self._interim_at = 1000 * INTERIM_SECONDS
         self._milliseconds = 0
 
     async def took(self, message: JsonObject) -> bool:
@@ -77,7 +77,7 @@ class _Session:
         await self._channel.send({"result": {"transcription": transcription(turn, config)}})
         self._milliseconds += turn.milliseconds
         self._turn = listener_for(config, turns=True)
-        self._interim_at = 0.0
+        self._interim_at = 1000 * INTERIM_SECONDS
 
 
 async def transcribe_socket(exchange: Exchange) -> web.StreamResponse:

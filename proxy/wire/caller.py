@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.model import Allow, Deny
+from proxy.core.model import Allow, Decision, Deny
 from proxy.core.policy import decide
 from proxy.observe.record import Ending, Record
 from proxy.wire.answer import answer
@@ -16,6 +16,7 @@ from proxy.wire.deadlines import NEVER
 from proxy.wire.exchange import Exchange
 from proxy.wire.framing import LengthCursor
 from proxy.wire.head import RequestParts, read_request
+from proxy.wire.memo import Memo, remember
 
 if TYPE_CHECKING:
     from proxy.wire.server import DataServer
@@ -47,6 +48,7 @@ class CallerConnection(asyncio.Protocol):
         "_head_begun",
         "_held",
         "_lingering",
+        "_memo",
         "_pending",
         "_reading",
         "_write_full",
@@ -70,6 +72,7 @@ class CallerConnection(asyncio.Protocol):
         self._discard: LengthCursor | None = None
         self._held: tuple[str, ...] = ()
         self._lingering = False
+        self._memo: Memo | None = None
         self._reading = False
         self._write_full = False
 
@@ -207,8 +210,9 @@ class CallerConnection(asyncio.Protocol):
 
     def _await_request(self) -> None:
         self._head_begun = False
-        self.deadline = self.server.loop.time() + self.server.snapshot.time.keep_alive
-        self.server.deadlines.watch(self)
+        self.deadline = deadline = self.server.loop.time() + self.server.snapshot.time.keep_alive
+        if deadline < self.looked_at:
+            self.server.deadlines.watch(self)
 
     def _keep_for_later(self, data: bytes) -> None:
         self._pending += data
@@ -271,33 +275,44 @@ class CallerConnection(asyncio.Protocol):
 
     def _begin(self, raw: bytes) -> None:
         server = self.server
-        received = time.monotonic()
+        snapshot = server.snapshot
+        received, moment = time.monotonic(), time.time()
+        second = int(moment)
         server.metrics.on_begin()
-        parts = read_request(raw)
-        if type(parts) is Deny:
-            self._refuse(Record(received, "OTHER", "", self.peer), parts, None)
+        memo = self._memo
+        parts = memo.recall(raw, snapshot, second) if memo is not None else None
+        if parts is not None and memo is not None and not server.draining:
+            self._serve(parts, memo.allow, received, moment)
             return
-        head = parts.head  # type: ignore[union-attr]  # narrowed above; isinstance is slower here
-        record = Record(received, head.method, head.target.partition("?")[0], self.peer)
+        self._memo = None
+        read = read_request(raw)
+        if isinstance(read, Deny):
+            self._refuse(Record(received, moment, "OTHER", "", self.peer), read, None)
+            return
         if server.draining:
-            self._refuse(record, Deny(Code.DRAINING, MESSAGES[Code.DRAINING]), cast("RequestParts", parts))
+            decision: Decision = Deny(Code.DRAINING, MESSAGES[Code.DRAINING])
+        else:
+            decision = decide(snapshot.policy, read.head, moment)
+        if isinstance(decision, Deny):
+            record = Record(received, moment, read.head.method, read.head.target.partition("?")[0], self.peer)
+            record.caller = None if decision.caller is None else decision.caller.name
+            record.operation = None if decision.operation is None else decision.operation.name
+            self._refuse(record, decision, read)
             return
-        decision = decide(server.snapshot.policy, head, time.time())
-        if decision.caller is not None:
-            record.caller = decision.caller.name
-        if decision.operation is not None:
-            record.operation = decision.operation.name
-        if type(decision) is Deny:
-            self._refuse(record, decision, cast("RequestParts", parts))
-            return
-        allow = cast("Allow", decision)
-        route = allow.route
-        record.upstream = route.upstream.name
-        record.credential = route.credential.name
+        self._memo = remember(raw, snapshot, second, read, decision)
+        self._serve(read, decision, received, moment)
+
+    def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
+        head = parts.head
+        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        record.caller = allow.caller.name
+        record.operation = allow.operation.name
+        record.upstream = allow.route.upstream.name
+        record.credential = allow.route.credential.name
         if allow.audited is not None:
             record.would_refuse = allow.audited.code
         self.deadline = NEVER
-        self.exchange = exchange = Exchange(self, cast("RequestParts", parts), allow, record)
+        self.exchange = exchange = Exchange(self, parts, allow, record)
         body, self._pending = self._pending, b""
         rest = exchange.start(body)
         if rest:
@@ -330,7 +345,8 @@ class CallerConnection(asyncio.Protocol):
         """Refuses a request whose head never became readable."""
         self._pending = b""
         self.server.metrics.on_begin()
-        self._refuse(Record(time.monotonic(), "OTHER", "", self.peer), Deny(code, message or MESSAGES[code]), None)
+        record = Record(time.monotonic(), time.time(), "OTHER", "", self.peer)
+        self._refuse(record, Deny(code, message or MESSAGES[code]), None)
 
     def _close(self) -> None:
         """Ends the connection so that the last answer arrives: says goodbye, then reads and drops for a moment."""

@@ -178,8 +178,9 @@ class Exchange:
             self._await_response(connection)
 
     def _await_response(self, connection: UpstreamConnection) -> None:
-        connection.deadline = self._server.loop.time() + self._pool.time.first_byte
-        self._server.deadlines.watch(connection)
+        connection.deadline = deadline = self._server.loop.time() + self._pool.time.first_byte
+        if deadline < connection.looked_at:
+            self._server.deadlines.watch(connection)
 
     # -- the response -------------------------------------------------------------------------------------------------
 
@@ -242,6 +243,9 @@ class Exchange:
             return
         record.status = response.status
         noted = response.noted
+        request_id = noted.get(b"x-inworld-request-id")
+        if request_id is not None:
+            record.request_id = request_id.decode("latin-1")
         if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
             self._reusable = False
         framing, cursor = self._frame(response, length)

@@ -150,8 +150,9 @@ class Pool:
         if self._closed or connection.transport.is_closing() or now - connection.born > self.time.upstream_max_age:
             connection.transport.abort()
             return
-        connection.deadline = now + self.time.upstream_keep_alive
-        self._deadlines.watch(connection)
+        connection.deadline = deadline = now + self.time.upstream_keep_alive
+        if deadline < connection.looked_at:
+            self._deadlines.watch(connection)
         self._idle.append(connection)
 
     def release(self, connection: UpstreamConnection) -> None:
