@@ -41,8 +41,7 @@ class Running:
         if key is not None:
             headers.setdefault("Authorization", f"Basic {KEYS[key].basic}")
         response = await self.session.request(method, self.url + path, headers=headers, **extra)
-        if not extra.get("chunked_reading"):
-            await response.read()
+        await response.read()
         return response
 
     async def open_stream(self, path: str, body: dict[str, Any], key: str = "full") -> aiohttp.ClientResponse:
@@ -54,7 +53,7 @@ class Running:
         assert response.status == 200, (response.status, await response.text())
         return await response.json()
 
-    async def socket(self, path: str, key: str | None = "full", **extra: Any) -> aiohttp.ClientWebSocketResponse:
+    async def socket(self, path: str, key: str | None = "full", **extra: Any) -> Any:
         headers = {} if key is None else {"Authorization": f"Basic {KEYS[key].basic}"}
         return await self.session.ws_connect(self.url + path, headers=headers, max_msg_size=0, **extra)
 

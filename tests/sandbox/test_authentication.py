@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and in which words: the bodies of both error stacks, and the four ways to show a credential."""
+"""Who gets in, who does not, and in which words: both error stacks, and every way to show a credential."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def until(socket: Socket, last: str) -> list[dict[str, Any]]:
 
 
 async def opened(sandbox: Running, **session: Any) -> Socket:
-    socket = await sandbox.socket(PATH, "realtime-only")
+    socket: Socket = await sandbox.socket(PATH, "realtime-only")
     created = await socket.receive_json()
     assert (created["type"], created["session"]["id"]) == ("session.created", "my-session")
     await socket.send_json({"type": "session.update", "session": {"type": "realtime"} | session})
