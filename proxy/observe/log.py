@@ -26,12 +26,11 @@ MOST_WAITING = 20_000
 """Lines handed over and not yet written; about 6 MB. More are dropped."""
 
 FIELDS = (
-    "time", "method", "path", "operation", "caller", "status", "code", "would_refuse", "ending", "duration_ms",
-    "first_byte_ms", "overhead_ms", "request_bytes", "response_bytes", "messages_in", "messages_out", "upstream",
-    "credential", "reused", "retried", "inworld_request_id", "peer",
+    "time", "method", "path", "operation", "caller", "status", "ending", "duration_ms", "first_byte_ms", "overhead_ms",
+    "request_bytes", "response_bytes", "upstream", "credential", "reused", "code", "would_refuse", "messages_in",
+    "messages_out", "retried", "inworld_request_id", "peer",
 )  # fmt: skip
 """The fields of a line, in order; those that are unknown or do not apply are left out."""
-
 
 _ENDINGS = [ending.word for ending in Ending]
 
@@ -140,36 +139,41 @@ class _Writer:
                 self._waiting -= len(lines)
 
 
-# One expression a line of the log, with C's string escaping: 4 us a request, where a dict and json.dumps took 28.
+# C's string escaping and as few pieces as there are groups of fields: 2.4 us a line, where a dict and json took 28.
 def _json_line(record: Record, started: str) -> str:
     received = record.received
-    parts = [f'{{"time":"{started}","method":{quote(record.method)},"path":{quote(record.path)}']
-    if record.operation is not None:
-        parts.append(f',"operation":{quote(record.operation)}')
-    if record.caller is not None:
-        parts.append(f',"caller":{quote(record.caller)}')
-    parts.append(f',"status":{record.status}')
-    if record.code is not None:
-        parts.append(f',"code":"{record.code.value}"')
-    if record.would_refuse is not None:
-        parts.append(f',"would_refuse":"{record.would_refuse.value}"')
-    parts.append(f',"ending":"{_ENDINGS[record.ending]}","duration_ms":{(record.ended - received) * 1000:.3f}')
+    operation = "" if record.operation is None else f',"operation":{quote(record.operation)}'
+    caller = "" if record.caller is None else f',"caller":{quote(record.caller)}'
+    times = f'"duration_ms":{(record.ended - received) * 1000:.3f}'
     if record.first_byte:
-        parts.append(f',"first_byte_ms":{(record.first_byte - received) * 1000:.3f}')
+        times += f',"first_byte_ms":{(record.first_byte - received) * 1000:.3f}'
     if record.sent:
-        parts.append(f',"overhead_ms":{(record.sent - received) * 1000:.3f}')
-    parts.append(f',"request_bytes":{record.request_bytes},"response_bytes":{record.response_bytes}')
-    if record.tunnel_opened:
-        parts.append(f',"messages_in":{record.messages_in},"messages_out":{record.messages_out}')
+        times += f',"overhead_ms":{(record.sent - received) * 1000:.3f}'
+    upstream = ""
     if record.upstream is not None and record.credential is not None:
         reused = "true" if record.reused else "false"
-        parts.append(f',"upstream":{quote(record.upstream)},"credential":{quote(record.credential)},"reused":{reused}')
+        upstream = f',"upstream":{quote(record.upstream)},"credential":{quote(record.credential)},"reused":{reused}'
+    return (
+        f'{{"time":"{started}","method":{quote(record.method)},"path":{quote(record.path)}{operation}{caller},'
+        f'"status":{record.status},"ending":"{_ENDINGS[record.ending]}",{times},'
+        f'"request_bytes":{record.request_bytes},"response_bytes":{record.response_bytes}{upstream}'
+        f'{_rare_fields(record)},"peer":"{record.peer}"}}\n'
+    )
+
+
+def _rare_fields(record: Record) -> str:
+    fields = ""
+    if record.code is not None:
+        fields += f',"code":"{record.code.value}"'
+    if record.would_refuse is not None:
+        fields += f',"would_refuse":"{record.would_refuse.value}"'
+    if record.tunnel_opened:
+        fields += f',"messages_in":{record.messages_in},"messages_out":{record.messages_out}'
     if record.retried:
-        parts.append(',"retried":true')
+        fields += ',"retried":true'
     if record.request_id is not None:
-        parts.append(f',"inworld_request_id":{quote(record.request_id)}')
-    parts.append(f',"peer":"{record.peer}"}}\n')
-    return "".join(parts)
+        fields += f',"inworld_request_id":{quote(record.request_id)}'
+    return fields
 
 
 def _text_line(record: Record) -> str:

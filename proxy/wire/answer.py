@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from proxy.core.errors import OUTCOMES, REASONS, error_body, proxy_status
 from proxy.core.model import Allow, Deny, RequestHead
+from proxy.wire.framing import BodyCursor, ChunkedCursor, CloseCursor, LengthCursor
 from proxy.wire.head import CHUNKED, ResponseHead
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -75,6 +76,19 @@ def response_bytes(response: ResponseHead, *, framing: bytes, connection: bytes)
     return b"".join(
         [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), *response.kept, framing, connection, b"\r\n"]
     )
+
+
+def frame_for_caller(response: ResponseHead, length: int, *, modern: bool) -> tuple[bytes, BodyCursor | None]:
+    """The framing line towards the caller, and the cursor that follows the body (None: there is none).
+
+    ``modern``: the caller speaks HTTP/1.1, so a body of unknown length is chunked; for HTTP/1.0 the connection ends it.
+    """
+    declared = response.noted.get(b"content-length")
+    if length >= 0:
+        line = b"" if declared is None or response.status == 204 else b"Content-Length: " + declared + b"\r\n"
+        return line, LengthCursor(length) if length else None
+    line = _CHUNKED_LINE if modern else b""
+    return line, ChunkedCursor(decode=not modern) if length == CHUNKED else CloseCursor(encode=modern)
 
 
 def switch_bytes(response: ResponseHead, allow: Allow) -> bytes:

@@ -33,6 +33,9 @@ MOST_DISCARDED = 65536
 LINGER = 2.0
 """Seconds for which a closing connection still reads: closing with unread data would destroy the answer on its way."""
 
+SLOW = 60.0
+"""Seconds in which a caller must take some of an answer that is ready for it; nginx's send_timeout is the same."""
+
 MOST_AT_ONCE = 32
 """Pipelined requests answered before other connections get their turn."""
 
@@ -51,6 +54,7 @@ class CallerConnection(asyncio.Protocol):
         "_memo",
         "_pending",
         "_reading",
+        "_unsent",
         "_write_full",
         "deadline",
         "exchange",
@@ -74,6 +78,7 @@ class CallerConnection(asyncio.Protocol):
         self._lingering = False
         self._memo: Memo | None = None
         self._reading = False
+        self._unsent = 0
         self._write_full = False
 
     # -- asyncio's callbacks ------------------------------------------------------------------------------------------
@@ -137,7 +142,7 @@ class CallerConnection(asyncio.Protocol):
     def on_deadline(self) -> None:
         """The caller took too long: with its body, with its head, with its next request, or with going away."""
         if self._lingering:
-            self.abort()
+            self._linger()
         elif self.exchange is not None:
             if self._held:
                 self.expect_more()  # it is we who do not read
@@ -146,7 +151,7 @@ class CallerConnection(asyncio.Protocol):
         elif self._pending or self._discard is not None:
             self._refuse_unread(Code.REQUEST_TIMEOUT)
         else:
-            self.transport.close()
+            self._close()
 
     # -- for the exchange ---------------------------------------------------------------------------------------------
 
@@ -360,5 +365,15 @@ class CallerConnection(asyncio.Protocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self.deadline = self.server.loop.time() + LINGER
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.server.loop.time() + (SLOW if self._unsent else LINGER)
         self.server.deadlines.watch(self)
+
+    def _linger(self) -> None:
+        """The time to go has come, unless the caller is still reading what it was sent."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent < self._unsent:
+            self._unsent = unsent
+            self.deadline = self.server.loop.time() + SLOW
+        else:
+            self.abort()

@@ -13,26 +13,30 @@ from typing import TYPE_CHECKING
 
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.headers import has_member
-from proxy.core.model import READ_METHODS, Allow, Credential, CredentialUnavailable, Deny, Kind
+from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
 from proxy.observe.record import Ending, Record
-from proxy.wire.answer import CONTINUE, answer, request_bytes, response_bytes, switch_bytes, upgrade_bytes
+from proxy.wire.answer import (
+    CONTINUE,
+    answer,
+    frame_for_caller,
+    request_bytes,
+    response_bytes,
+    switch_bytes,
+    upgrade_bytes,
+)
 from proxy.wire.deadlines import NEVER
 from proxy.wire.dial import DialError
-from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, CloseCursor, FramingError, LengthCursor
-from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, read_response, response_length
+from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, FramingError, LengthCursor
+from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, response_length
+from proxy.wire.pool import Pool, prepare
 from proxy.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from proxy.wire.caller import CallerConnection
-    from proxy.wire.upstream import Pool, UpstreamConnection
-
-MOST_INTERIM = 20
-"""1xx heads before the final one; a flood of them is an attack or a loop (nginx hangs on it, Caddy stops at 5)."""
+    from proxy.wire.upstream import UpstreamConnection
 
 MOST_EARLY = 65536
 """Body bytes held while a connection is being made; then the caller is paused."""
-
-LONGEST_RESPONSE_HEAD = 65536
 
 GONE = 499
 """What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
@@ -48,9 +52,7 @@ class Exchange:
         "_allow",
         "_caller",
         "_early",
-        "_head_buffer",
         "_head_sent",
-        "_interim",
         "_keep",
         "_over",
         "_parts",
@@ -75,9 +77,7 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._early: list[bytes] = []
-        self._head_buffer = b""
         self._head_sent = False
-        self._interim = 0
         self._keep = parts.keep_alive
         self._reusable = True
         self._over = False
@@ -140,10 +140,8 @@ class Exchange:
         return rest
 
     async def _prepare(self) -> None:
-        """What must wait: a credential that is not fresh, then a connection."""
         try:
-            authorization = await _fresh(self._allow.route.credential)
-            connection = self._pool.take() or await self._pool.dial()
+            authorization, connection = await prepare(self._allow.route.credential, self._pool)
         except CredentialUnavailable as exc:
             self._task = None
             self._fail(Code.CREDENTIAL_UNAVAILABLE, retry_after=max(1, round(exc.retry_after)))
@@ -152,6 +150,7 @@ class Exchange:
             self._fail(exc.code)
         else:
             self._task = None
+            self._record.reused = connection.used > 1
             if connection.transport.is_closing():
                 connection.discard()
                 self._fail(Code.UPSTREAM_CLOSED)
@@ -182,14 +181,17 @@ class Exchange:
         if deadline < connection.looked_at:
             self._server.deadlines.watch(connection)
 
+    @property
+    def response_begun(self) -> bool:
+        """Has the final head been read, so that what arrives is its body?"""
+        return self._response_cursor is not None
+
     # -- the response -------------------------------------------------------------------------------------------------
 
     def on_response_data(self, data: bytes) -> None:
-        """The upstream sent something."""
+        """The upstream sent more of the body."""
         cursor = self._response_cursor
-        if cursor is None:
-            self._read_head(data)
-            return
+        assert cursor is not None  # noqa: S101 - for the type checker; only called when ``response_begun``
         try:
             out, rest = cursor.feed(data)
         except FramingError:
@@ -204,33 +206,8 @@ class Exchange:
             self._reusable = self._reusable and not rest
             self._finish()
 
-    def _read_head(self, data: bytes) -> None:
-        if self._head_buffer:
-            data = self._head_buffer + data
-        while True:
-            end = data.find(b"\r\n\r\n")
-            if end < 0:
-                if len(data) > LONGEST_RESPONSE_HEAD or not data.startswith(b"HTTP/1."[: len(data)]):
-                    self._fail(Code.UPSTREAM_INVALID_RESPONSE)
-                else:
-                    self._head_buffer = data
-                return
-            response = read_response(data[: end + 4])
-            data = data[end + 4 :]
-            if response is None:
-                self._fail(Code.UPSTREAM_INVALID_RESPONSE)
-                return
-            if response.status >= 200 or response.status == 101:
-                self._head_buffer = b""
-                self._respond(response, data)
-                return
-            # 100, 102 and 103 are between the upstream and us: the caller got its 100 from here, if it asked for one.
-            self._interim += 1
-            if self._interim > MOST_INTERIM:
-                self._fail(Code.UPSTREAM_INVALID_RESPONSE)
-                return
-
-    def _respond(self, response: ResponseHead, body: bytes) -> None:
+    def on_response(self, response: ResponseHead, body: bytes) -> None:
+        """The upstream's final head, and what arrived with it."""
         record = self._record
         record.first_byte = time.monotonic()
         if response.status == 101:
@@ -248,12 +225,15 @@ class Exchange:
             record.request_id = request_id.decode("latin-1")
         if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
             self._reusable = False
-        framing, cursor = self._frame(response, length)
+        modern = self._parts.head.version == 11
+        framing, cursor = frame_for_caller(response, length, modern=modern)
+        if length < 0 and not modern:
+            self._keep = False
         if not self.request_done and response.status >= 300:
             self._stop_upload()
         if not self.request_done or self._server.draining:
             self._keep = False
-        connection = b"" if self._keep and self._parts.head.version == 11 else (_KEEP if self._keep else _CLOSE)
+        connection = b"" if self._keep and modern else (_KEEP if self._keep else _CLOSE)
         out = response_bytes(response, framing=framing, connection=connection)
         self._head_sent = True
         if cursor is None:
@@ -281,20 +261,6 @@ class Exchange:
         else:
             self._reusable = self._reusable and not rest
             self._finish()
-
-    def _frame(self, response: ResponseHead, length: int) -> tuple[bytes, BodyCursor | None]:
-        """The framing line towards the caller, and the cursor that follows the body (None: there is none)."""
-        declared = response.noted.get(b"content-length")
-        if length >= 0:
-            line = b"" if declared is None or response.status == 204 else b"Content-Length: " + declared + b"\r\n"
-            return line, LengthCursor(length) if length else None
-        modern = self._parts.head.version == 11
-        if not modern:
-            self._keep = False
-        line = b"Transfer-Encoding: chunked\r\n" if modern else b""
-        if length == CHUNKED:
-            return line, ChunkedCursor(decode=not modern)
-        return line, CloseCursor(encode=modern)
 
     def _switch(self, response: ResponseHead, early: bytes) -> None:
         """The upstream answered 101: to a WebSocket handshake it is a tunnel now, to anything else an error."""
@@ -330,35 +296,30 @@ class Exchange:
             # The upstream closed an idle connection just as we used it; nothing was answered and nothing can have
             # happened twice, so a fresh connection gets the same request, once.
             self._record.retried = True
-            self._record.reused = False
             self._drop_upstream()
-            self._task = self._server.spawn(self._dial_again())
+            self._pool.drop_idle()
+            self._task = self._server.spawn(self._prepare())
         else:
-            self._fail(Code.UPSTREAM_CLOSED if not self._head_buffer else Code.UPSTREAM_INVALID_RESPONSE)
+            self._fail(Code.UPSTREAM_INVALID_RESPONSE if self._has_partial_head() else Code.UPSTREAM_CLOSED)
 
     def _may_retry(self) -> bool:
+        upstream = self._upstream
         return (
             self._record.reused
-            and not self._head_buffer
-            and not self._interim
+            and not self._record.retried
+            and upstream is not None
+            and not upstream.held
+            and not upstream.interim
             and self._parts.length == 0
             and self._parts.head.method in READ_METHODS
         )
 
-    async def _dial_again(self) -> None:
-        try:
-            connection = await self._pool.dial()
-        except DialError as exc:
-            self._task = None
-            self._fail(exc.code)
-            return
-        self._task = None
-        authorization = self._allow.route.credential.authorization()
-        if authorization is None:
-            self._pool.give_back(connection)
-            self._fail(Code.CREDENTIAL_UNAVAILABLE, retry_after=1)
-            return
-        self._send(connection, authorization)
+    def _has_partial_head(self) -> bool:
+        return self._upstream is not None and bool(self._upstream.held)
+
+    def on_invalid_response(self) -> None:
+        """What the upstream sent is not a response."""
+        self._fail(Code.UPSTREAM_INVALID_RESPONSE)
 
     def on_upstream_late(self) -> None:
         """The upstream's deadline passed: no first byte, or silence in the middle, or a caller that does not read."""
@@ -453,13 +414,3 @@ class Exchange:
         if upstream is not None:
             upstream.exchange = None
             upstream.discard()
-
-
-async def _fresh(credential: Credential) -> bytes:
-    authorization = credential.authorization()
-    if authorization is None:
-        await credential.refresh()
-        authorization = credential.authorization()
-        if authorization is None:
-            raise CredentialUnavailable(credential.name)
-    return authorization

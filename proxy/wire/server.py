@@ -14,8 +14,8 @@ from proxy.observe.metrics import Metrics
 from proxy.observe.record import Record
 from proxy.wire.caller import CallerConnection
 from proxy.wire.deadlines import Deadlines
+from proxy.wire.pool import Pool
 from proxy.wire.tunnel import Tunnel
-from proxy.wire.upstream import Pool
 
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted; it takes the smaller of this and net.core.somaxconn."""

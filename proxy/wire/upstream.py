@@ -1,4 +1,4 @@
-"""The connection to the upstream and the pool of idle ones.
+"""The connection to the upstream: heads out of a stream of bytes, one response at a time.
 
 A connection belongs to one exchange or to the pool, never to both. It comes back only when the request went out whole,
 the response came in whole, and neither side asked for a close; anything else closes it.
@@ -10,13 +10,18 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, cast
 
-from proxy.core.model import SizeLimits, TimeLimits, Upstream
-from proxy.observe.metrics import Metrics
-from proxy.wire.deadlines import NEVER, Deadlines
-from proxy.wire.dial import Dialer
+from proxy.wire.deadlines import NEVER
+from proxy.wire.head import read_response
 
 if TYPE_CHECKING:
     from proxy.wire.exchange import Exchange
+    from proxy.wire.pool import Pool
+
+MOST_INTERIM = 20
+"""1xx heads before the final one; a flood of them is an attack or a loop (nginx hangs on it, Caddy stops at 5)."""
+
+LONGEST_HEAD = 65536
+"""Twice what a caller may send: the upstream's gateways add their own fields."""
 
 WRITE_HIGH = 65536
 """Bytes that may wait for a slow upstream before the caller is paused; Envoy's edge advice is half of it."""
@@ -25,13 +30,26 @@ WRITE_HIGH = 65536
 class UpstreamConnection(asyncio.Protocol):
     """One connection. ``exchange`` is who uses it now, None while it waits in the pool."""
 
-    __slots__ = ("born", "deadline", "exchange", "looked_at", "pool", "readable", "transport", "used")
+    __slots__ = (
+        "born",
+        "deadline",
+        "exchange",
+        "held",
+        "interim",
+        "looked_at",
+        "pool",
+        "readable",
+        "transport",
+        "used",
+    )
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
         self.readable = select.poll()
+        self.held = b""
+        self.interim = 0
         self.born = 0.0
         self.used = 0
         self.deadline = NEVER
@@ -44,10 +62,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's callback."""
-        if self.exchange is not None:
-            self.exchange.on_response_data(data)
-        else:
+        exchange = self.exchange
+        if exchange is None:
             self.discard()  # nobody asked: whatever this is, it must not become the next caller's answer
+        elif exchange.response_begun:
+            exchange.on_response_data(data)
+        else:
+            self._read_head(exchange, data)
 
     def eof_received(self) -> None:
         """Asyncio's callback. The upstream has nothing more to say; the transport closes itself."""
@@ -80,6 +101,32 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.discard()
 
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        if self.held:
+            data = self.held + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > LONGEST_HEAD or not data.startswith(b"HTTP/1."[: len(data)]):
+                    exchange.on_invalid_response()
+                else:
+                    self.held = data
+                return
+            response = read_response(data[: end + 4])
+            data = data[end + 4 :]
+            if response is None:
+                exchange.on_invalid_response()
+                return
+            if response.status >= 200 or response.status == 101:
+                self.held = b""
+                exchange.on_response(response, data)
+                return
+            # 100, 102 and 103 are between the upstream and us: the caller got its 100 from here, if it asked for one.
+            self.interim += 1
+            if self.interim > MOST_INTERIM:
+                exchange.on_invalid_response()
+                return
+
     def discard(self) -> None:
         """Closes at once; it is never used again."""
         self.deadline = NEVER
@@ -93,91 +140,3 @@ class UpstreamConnection(asyncio.Protocol):
         # Anything readable on an idle connection (an end, an alert, a stray byte) makes it unusable. poll() says so in
         # 0.6 us; a peek costs 3, because "nothing there" is an exception.
         return not self.readable.poll(0)
-
-
-class Pool:
-    """Idle connections to one upstream, the most recently used first."""
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        time: TimeLimits,
-        *,
-        size: SizeLimits,
-        loop: asyncio.AbstractEventLoop,
-        deadlines: Deadlines,
-        metrics: Metrics,
-    ) -> None:
-        self.upstream = upstream
-        self.time = time
-        self.most_body = size.body
-        self.host_line = f"Host: {upstream.authority}\r\n".encode("ascii")
-        self._loop = loop
-        self._deadlines = deadlines
-        self._metrics = metrics
-        self._dialer = Dialer(upstream, loop)
-        self._idle: list[UpstreamConnection] = []
-        self._active: set[UpstreamConnection] = set()
-        self._closed = False
-
-    def take(self) -> UpstreamConnection | None:
-        """An idle connection that is still good, or None: then ``dial()``."""
-        now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable(now, self.time.upstream_max_age):
-                connection.deadline = NEVER
-                self._enter(connection)
-                self._metrics.on_reuse(self.upstream.name)
-                return connection
-            connection.discard()
-        return None
-
-    async def dial(self) -> UpstreamConnection:
-        """A new connection. Raises ``DialError``."""
-        self._metrics.on_dial(self.upstream.name)
-        connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time.connect)
-        connection.readable.register(sock, select.POLLIN)
-        connection.born = self._loop.time()
-        self._enter(connection)
-        return connection
-
-    def give_back(self, connection: UpstreamConnection) -> None:
-        """The exchange is over and the connection clean."""
-        connection.exchange = None
-        self._leave(connection)
-        now = self._loop.time()
-        if self._closed or connection.transport.is_closing() or now - connection.born > self.time.upstream_max_age:
-            connection.transport.abort()
-            return
-        connection.deadline = deadline = now + self.time.upstream_keep_alive
-        if deadline < connection.looked_at:
-            self._deadlines.watch(connection)
-        self._idle.append(connection)
-
-    def release(self, connection: UpstreamConnection) -> None:
-        """The connection is a tunnel now: its own life, outside this pool's accounts."""
-        self._leave(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        """The connection is gone or about to be."""
-        self._leave(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-
-    def count(self) -> tuple[int, int]:
-        """How many connections are active, and how many idle."""
-        return len(self._active), len(self._idle)
-
-    def close(self) -> None:
-        """No reuse from now on: idle connections close, active ones when their exchange is over."""
-        self._closed = True
-        for connection in [*self._idle]:
-            connection.discard()
-
-    def _enter(self, connection: UpstreamConnection) -> None:
-        connection.used += 1
-        self._active.add(connection)
-
-    def _leave(self, connection: UpstreamConnection) -> None:
-        self._active.discard(connection)

@@ -1,0 +1,119 @@
+"""The pool of connections to one upstream: which are idle, which are in use, and how a new one is made."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+
+from proxy.core.model import Credential, CredentialUnavailable, SizeLimits, TimeLimits, Upstream
+from proxy.observe.metrics import Metrics
+from proxy.wire.deadlines import NEVER, Deadlines
+from proxy.wire.dial import Dialer
+from proxy.wire.upstream import UpstreamConnection
+
+
+class Pool:
+    """Idle connections to one upstream, the most recently used first."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        time: TimeLimits,
+        *,
+        size: SizeLimits,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        metrics: Metrics,
+    ) -> None:
+        self.upstream = upstream
+        self.time = time
+        self.most_body = size.body
+        self.host_line = f"Host: {upstream.authority}\r\n".encode("ascii")
+        self._loop = loop
+        self._deadlines = deadlines
+        self._metrics = metrics
+        self._dialer = Dialer(upstream, loop)
+        self._idle: list[UpstreamConnection] = []
+        self._active: set[UpstreamConnection] = set()
+        self._closed = False
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection that is still good, or None: then ``dial()``."""
+        now = self._loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable(now, self.time.upstream_max_age):
+                connection.deadline = NEVER
+                self._enter(connection)
+                self._metrics.on_reuse(self.upstream.name)
+                return connection
+            connection.discard()
+        return None
+
+    async def dial(self) -> UpstreamConnection:
+        """A new connection. Raises ``DialError``."""
+        self._metrics.on_dial(self.upstream.name)
+        connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time.connect)
+        connection.readable.register(sock, select.POLLIN)
+        connection.born = self._loop.time()
+        self._enter(connection)
+        return connection
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """The exchange is over and the connection clean."""
+        connection.exchange = None
+        connection.interim = 0
+        self._leave(connection)
+        now = self._loop.time()
+        if self._closed or connection.transport.is_closing() or now - connection.born > self.time.upstream_max_age:
+            connection.transport.abort()
+            return
+        connection.deadline = deadline = now + self.time.upstream_keep_alive
+        if deadline < connection.looked_at:
+            self._deadlines.watch(connection)
+        self._idle.append(connection)
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """The connection is a tunnel now: its own life, outside this pool's accounts."""
+        self._leave(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is gone or about to be."""
+        self._leave(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def drop_idle(self) -> None:
+        """One idle connection turned out to be closed: the others are as old, so they go too."""
+        for connection in [*self._idle]:
+            connection.discard()
+
+    def count(self) -> tuple[int, int]:
+        """How many connections are active, and how many idle."""
+        return len(self._active), len(self._idle)
+
+    def close(self) -> None:
+        """No reuse from now on: idle connections close, active ones when their exchange is over."""
+        self._closed = True
+        self.drop_idle()
+
+    def _enter(self, connection: UpstreamConnection) -> None:
+        connection.used += 1
+        self._active.add(connection)
+
+    def _leave(self, connection: UpstreamConnection) -> None:
+        self._active.discard(connection)
+
+
+async def prepare(credential: Credential, pool: Pool) -> tuple[bytes, UpstreamConnection]:
+    """What a request may have to wait for: something fresh to show the upstream, then a connection to it.
+
+    Raises ``CredentialUnavailable`` or ``DialError``.
+    """
+    authorization = credential.authorization()
+    if authorization is None:
+        await credential.refresh()
+        authorization = credential.authorization()
+        if authorization is None:
+            raise CredentialUnavailable(credential.name)
+    return authorization, pool.take() or await pool.dial()
