@@ -16,6 +16,7 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	@sh scripts/system-packages.sh
+	@sh scripts/node-packages.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.linted

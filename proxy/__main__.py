@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "Say everything that is wrong with a configuration.",
     "explain": "Say whether a request would be allowed, and why.",
     "sandbox": "Run the stand-in Inworld API alone.",
+    "token": "Make a token for a caller.",
 }
 """Each is ``command`` in ``proxy/cli/NAME.py``, imported when asked for: the proxy starts faster without the rest."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> None:
     """Exits with a traceback when any step fails."""
     with tempfile.TemporaryDirectory() as folder:
-        run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(ROOT)])
+        # From a copy: setuptools builds in the tree it is given, where a deleted module would come back from build/.
+        source = Path(folder) / "source"
+        shutil.copytree(ROOT / "proxy", source / "proxy", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, source)
+        run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(source)])
         (wheel,) = Path(folder).glob("*.whl")
         venv.create(Path(folder) / "venv", with_pip=True)
         python = Path(folder) / "venv" / "bin" / "python"

@@ -61,10 +61,6 @@ class WatchedMetrics(Metrics):
         super().on_caller_connection(change)
         self._changed.set()
 
-    def on_upstream_connection(self, upstream: str, state: str, change: int) -> None:
-        super().on_upstream_connection(upstream, state, change)
-        self._changed.set()
-
 
 class RecordedLog(RequestLog):
     """The log, and the records that it was given."""
@@ -143,33 +139,39 @@ class Proxy:
             await wire.cleanup()
         metrics, server = self.metrics, self.server
         try:
-            await metrics.until(lambda m: m.in_flight == 0 and m.connections == 0)
-            await metrics.until(lambda m: not any(m.tunnels.values()))
-            await metrics.until(lambda m: _active(m) == 0)
+            # A caller who closes a tunnel may, for all that TCP says, still be listening: that ends with the upstream.
+            await metrics.until(lambda m: m.in_flight == sum(m.tunnels.values()))
+            await self.upstream.cleanup()
+            await metrics.until(lambda m: m.in_flight == m.connections == sum(m.tunnels.values()) == 0)
         except TimeoutError:
             self.faults.append(
                 f"left over: {metrics.in_flight} requests, {metrics.connections} connections, {metrics.tunnels}, "
-                f"{metrics.upstream_connections}"
+                f"{metrics.upstream_connections()}"
             )
+        if active := self.upstream_connections("active"):
+            self.faults.append(f"{active} upstream connections are still in use")
         tasks = [*server._tasks]
         if tasks:
             _, pending = await asyncio.wait(tasks, timeout=1)
             self.faults.extend(pending)
         if server.connections or server.tunnels:
             self.faults.append((server.connections, server.tunnels))
-        if metrics.accepted != sum(metrics.endings.values()):
+        if metrics.accepted != sum(self.ended(ending) for ending in Ending):
             self.faults.append(f"{metrics.accepted} accepted, ended: {metrics.endings}")
         if len(self.records) != metrics.accepted:
             self.faults.append(f"{metrics.accepted} accepted, {len(self.records)} logged")
         await bounded(server.close())
-        idle = {key: count for key, count in metrics.upstream_connections.items() if count}
-        if idle:
-            self.faults.append(f"after the end: {idle}")
+        if any(metrics.upstream_connections().values()):
+            self.faults.append(f"after the end: {metrics.upstream_connections()}")
         logging.getLogger("proxy").removeHandler(self._logged)
         assert not self.faults, self.faults
 
     def ended(self, ending: Ending) -> int:
         return self.metrics.endings[ending]
+
+    def upstream_connections(self, state: str) -> int:
+        """How many upstream connections are ``active`` or ``idle``."""
+        return sum(count for (_, each), count in self.metrics.upstream_connections().items() if each == state)
 
     def _on_dropped(self, lines: int) -> None:
         self.metrics.log_dropped += lines
@@ -184,10 +186,6 @@ class _Faults(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._faults.append(logging.Formatter().format(record))
-
-
-def _active(metrics: Metrics) -> int:
-    return sum(count for (_, state), count in metrics.upstream_connections.items() if state == "active")
 
 
 class Proxies:

@@ -88,7 +88,9 @@ def make_snapshot(
     route = Route("routes[0]", upstream, credential)
     routes = {operation.name: route for operation in OPERATIONS}
     callers = {name: Caller(name, routes) for name in tokens or {}}
-    recogniser = token_recogniser((digest_token(token.encode()), callers[name]) for name, token in (tokens or {}).items())
+    recogniser = token_recogniser(
+        (digest_token(token.encode()), callers[name]) for name, token in (tokens or {}).items()
+    )
     policy = Policy(
         tree=OperationTree.of(OPERATIONS),
         operations={operation.name: operation for operation in OPERATIONS},

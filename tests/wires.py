@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _Result = TypeVar("_Result")
 
 
-async def bounded(wait: Awaitable[_Result], seconds: float = PATIENCE) -> _Result:
+async def bounded(wait: Awaitable[_Result], seconds: float | None = PATIENCE) -> _Result:
     """Waits for something that must happen soon."""
     return await asyncio.wait_for(wait, seconds)
 
@@ -74,6 +74,7 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.patience: float | None = PATIENCE
 
     @property
     def socket(self) -> socket.socket:
@@ -81,7 +82,7 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
-        await bounded(self._writer.drain())
+        await bounded(self._writer.drain(), self.patience)
 
     def end(self) -> None:
         """Says that nothing more will be sent (FIN); still reads."""
@@ -102,14 +103,14 @@ class Wire:
         self._writer.transport.resume_reading()
 
     async def exactly(self, count: int) -> bytes:
-        return await bounded(self._reader.readexactly(count))
+        return await bounded(self._reader.readexactly(count), self.patience)
 
     async def some(self) -> bytes:
         """Whatever arrives next; empty at the end."""
-        return await bounded(self._reader.read(2**20))
+        return await bounded(self._reader.read(2**20), self.patience)
 
     async def head(self) -> Head:
-        return Head.read(await bounded(self._reader.readuntil(b"\r\n\r\n")))
+        return Head.read(await bounded(self._reader.readuntil(b"\r\n\r\n"), self.patience))
 
     async def message(self, *, answers: str | None = None) -> Message:
         """One whole message. ``answers`` is the method that a response answers, when that matters (HEAD)."""
@@ -130,7 +131,7 @@ class Wire:
         """A chunked body to its end: as it came, and its content. No extensions and no trailers are expected."""
         raw, content = b"", b""
         while True:
-            line = await bounded(self._reader.readuntil(b"\r\n"))
+            line = await bounded(self._reader.readuntil(b"\r\n"), self.patience)
             size = int(line, 16)
             piece = await self.exactly(size + 2)
             assert piece[size:] == b"\r\n"
@@ -141,7 +142,7 @@ class Wire:
 
     async def rest(self) -> bytes:
         """Everything up to the end of the connection, which must be a clean one."""
-        return await bounded(self._reader.read(-1))
+        return await bounded(self._reader.read(-1), self.patience)
 
     async def until_broken(self) -> bytes:
         """Everything up to the end of the connection, clean or not."""
@@ -217,7 +218,8 @@ class ScriptedUpstream:
             self._serving.add(task)
 
     async def _serve(self, wire: Wire, answer: bytes) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+        wire.patience = None  # the next request comes when it comes
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 self.requests.append(await wire.message())
                 await wire.send(answer)

@@ -120,7 +120,7 @@ def _url(address: tuple[str, int]) -> str:
 
 
 def _refuse_slow_parser() -> None:
-    """Five of aiohttp's request smuggling advisories concern its pure-Python parser only; the proxy never uses it."""
+    """Five of aiohttp's smuggling advisories are of its pure-Python parser; the admin listener must not run on it."""
     if importlib.util.find_spec("aiohttp._http_parser") is None:
         click.echo(
             "inworld-proxy: this aiohttp was built without its C parser, and the proxy does not run without it. "

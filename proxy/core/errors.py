@@ -35,6 +35,7 @@ class Code(Enum):
     NO_ROUTE = "no_route"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
+    CALLER_STALLED = "caller_stalled"
     BODY_TOO_LARGE = "body_too_large"
     TARGET_TOO_LONG = "target_too_long"
     HOST_NOT_ALLOWED = "host_not_allowed"
@@ -78,6 +79,7 @@ OUTCOMES: dict[Code, Outcome] = {
     Code.NO_ROUTE: Outcome(404, "http_request_denied"),
     Code.METHOD_NOT_ALLOWED: Outcome(405, "http_request_denied"),
     Code.REQUEST_TIMEOUT: Outcome(408, "http_request_error"),
+    Code.CALLER_STALLED: Outcome(408, "http_request_error"),
     Code.BODY_TOO_LARGE: Outcome(413, "http_request_error"),
     Code.TARGET_TOO_LONG: Outcome(414, "http_request_error"),
     Code.HOST_NOT_ALLOWED: Outcome(421, "http_request_denied"),
@@ -118,6 +120,7 @@ REASONS: dict[int, str] = {
 
 MESSAGES: dict[Code, str] = {
     Code.REQUEST_TIMEOUT: "The request did not arrive in time. Send the head at once and the body without pauses.",
+    Code.CALLER_STALLED: "The caller stopped reading the response, so its connection was cut.",
     Code.BODY_TOO_LARGE: "The request body is larger than this proxy accepts (`size.body` in its configuration).",
     Code.TARGET_TOO_LONG: "The request line is longer than this proxy accepts (`size.line` in its configuration).",
     Code.HEAD_TOO_LARGE: "The request head is larger than this proxy accepts (`size.head` in its configuration).",

@@ -299,9 +299,17 @@ class LogLevel(Enum):
     FAILED = "failed"
 
 
+LOG_FIELDS = (
+    "time", "method", "path", "operation", "caller", "status", "ending", "duration_ms", "first_byte_ms", "overhead_ms",
+    "request_bytes", "response_bytes", "upstream", "credential", "reused", "code", "would_refuse", "messages_in",
+    "messages_out", "retried", "inworld_request_id", "peer",
+)  # fmt: skip
+"""The fields of a line, in order; those that are unknown or do not apply are left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """How requests are logged. ``omit`` are names of log fields to leave out."""
+    """How requests are logged. ``omit`` are names of ``LOG_FIELDS`` to leave out."""
 
     format: LogFormat = LogFormat.AUTO
     level: LogLevel = LogLevel.ALL

@@ -13,7 +13,7 @@ import re
 from typing import assert_never
 
 from proxy.core.browser import check_host, check_site
-from proxy.core.errors import MESSAGES, Code
+from proxy.core.errors import Code
 from proxy.core.headers import has_member, list_members
 from proxy.core.model import (
     METHODS,
@@ -41,6 +41,10 @@ _TOKEN_PROTOCOLS = (b"bearer_", b"openai-insecure-api-key.")
 """Subprotocols in which a browser sends a key, because it can set no header (Inworld one-time tokens; OpenAI)."""
 
 _LONGEST_TOKEN = 8192
+_MINT_MESSAGE = (
+    "Minting a token hands over all the power of the key behind this proxy, so no caller may do it. "
+    "The proxy itself authenticates every request; point the client at it instead."
+)
 _ALL_METHODS = ", ".join(sorted(METHODS))
 
 
@@ -99,11 +103,7 @@ def _judge(policy: Policy, head: RequestHead, target: str, caller: Caller, opera
     """``target`` is what goes on the wire if it may."""
     route = caller.routes.get(operation.name)
     if operation.permission is Permission.MINT:
-        message = (
-            "Minting a token hands over all the power of the key behind this proxy, so no caller may do it. "
-            "The proxy itself authenticates every request; point the client at it instead."
-        )
-        return Deny(Code.TOKEN_MINT_REFUSED, message, operation, caller, route, operation.errors)
+        return Deny(Code.TOKEN_MINT_REFUSED, _MINT_MESSAGE, operation, caller, route, operation.errors)
     audited = None
     if caller.operations is not None and operation.name not in caller.operations:
         message = f"The caller '{caller.name}' is not granted {operation.name}; add it to callers.{caller.name}.allow."
@@ -142,7 +142,7 @@ def check_power(power: KeyPower, operation: Operation, method: str, *, credentia
         case Permission.NONE | Permission.REALTIME:
             return None
         case Permission.MINT:
-            return Code.TOKEN_MINT_REFUSED, MESSAGES[Code.INTERNAL]  # refused above for every key; never an allow
+            return Code.TOKEN_MINT_REFUSED, _MINT_MESSAGE
         case _:
             assert_never(permission)
 

@@ -25,13 +25,6 @@ FLUSH_SECONDS = 0.1
 MOST_WAITING = 20_000
 """Lines handed over and not yet written; about 6 MB. More are dropped."""
 
-FIELDS = (
-    "time", "method", "path", "operation", "caller", "status", "ending", "duration_ms", "first_byte_ms", "overhead_ms",
-    "request_bytes", "response_bytes", "upstream", "credential", "reused", "code", "would_refuse", "messages_in",
-    "messages_out", "retried", "inworld_request_id", "peer",
-)  # fmt: skip
-"""The fields of a line, in order; those that are unknown or do not apply are left out."""
-
 _ENDINGS = [ending.word for ending in Ending]
 
 
@@ -78,6 +71,7 @@ class RequestLog:
             self._writer = _Writer()
         if not self._writer.put(lines):
             self._dropped(len(lines))
+        self._count_lost(self._writer)
 
     def close(self) -> None:
         """Writes what is left, waiting at most a second for a slow reader."""
@@ -86,10 +80,16 @@ class RequestLog:
         self.flush()
         if self._writer is not None:
             self._writer.close()
+            self._count_lost(self._writer)
+
+    def _count_lost(self, writer: _Writer) -> None:
+        lost = writer.take_lost()
+        if lost:
+            self._dropped(lost)
 
     def _line(self, record: Record) -> str:
         if self._format is LogFormat.TEXT:
-            return _text_line(record)
+            return _text_line(record, self._omit)
         line = _json_line(record, self._stamp(record.moment))
         if self._omit:
             fields = {name: value for name, value in json.loads(line).items() if name not in self._omit}
@@ -110,6 +110,7 @@ class _Writer:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._lost = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
@@ -122,6 +123,12 @@ class _Writer:
         self._queue.put(lines)
         return True
 
+    def take_lost(self) -> int:
+        """How many lines could not be written since this was last asked."""
+        with self._lock:
+            lost, self._lost = self._lost, 0
+        return lost
+
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join(timeout=1.0)
@@ -129,14 +136,17 @@ class _Writer:
     def _run(self) -> None:
         while (lines := self._queue.get()) is not None:
             text = "".join(lines).encode("utf-8", "backslashreplace")
+            lost = 0
             try:
                 while text:
                     text = text[os.write(1, text) :]
             except OSError:
                 # Standard output is closed or its disk is full: traffic goes on, these lines do not.
+                lost = text.count(b"\n")
                 time.sleep(FLUSH_SECONDS)
             with self._lock:
                 self._waiting -= len(lines)
+                self._lost += lost
 
 
 # C's string escaping and as few pieces as there are groups of fields: 2.4 us a line, where a dict and json took 28.
@@ -176,12 +186,12 @@ def _rare_fields(record: Record) -> str:
     return fields
 
 
-def _text_line(record: Record) -> str:
+def _text_line(record: Record, omit: frozenset[str]) -> str:
     clock = time.strftime("%H:%M:%S")
     what = record.code.value if record.code is not None else (record.operation or "")
     note = "" if record.ending in (Ending.ANSWERED, Ending.REFUSED, Ending.FAILED) else f" {record.ending.word}"
-    caller = f" {record.caller}" if record.caller not in (None, "anonymous") else ""
-    path = record.path.encode("unicode_escape").decode("ascii")
+    caller = "" if "caller" in omit or record.caller in (None, "anonymous") else f" {record.caller}"
+    path = "-" if "path" in omit else record.path.encode("unicode_escape").decode("ascii")
     duration = f"{(record.ended - record.received) * 1000:.1f}"
     size = f"{record.response_bytes} B"
     return f"{clock} {record.status or '---'} {record.method} {path} {what}{caller}{note} {duration} ms {size}\n"

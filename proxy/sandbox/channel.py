@@ -72,6 +72,7 @@ class Channel:
                 await self.close("inactivity")
                 return
             if frame.type in ENDED:
+                self._exchange.record.close_code = self._socket.close_code
                 return
             self._exchange.record.messages += 1
             message = _object(frame.data) if frame.type is WSMsgType.TEXT else None

@@ -28,6 +28,8 @@ from proxy.sandbox.state import SANDBOX, Sandbox
 # The front end forwards these admissions without looking for a key.
 _KEYLESS = (Admission.SIGNATURE, Admission.LINK)
 
+_NO_GOODBYE = (None, WSCloseCode.ABNORMAL_CLOSURE)
+
 _STARTED: web.RequestKey[float] = web.RequestKey("started", float)
 
 
@@ -44,6 +46,11 @@ async def answer(request: web.Request, endpoint: Endpoint) -> web.StreamResponse
         outcome = _outcome(request, response, record)
         if outcome == FINISHED or response.prepared:
             record.status = response.status
+    except asyncio.CancelledError:
+        # After a goodbye, the connection may end while the handler still puts its contexts away.
+        if record.close_code not in _NO_GOODBYE:
+            outcome = FINISHED
+        raise
     except ConnectionError:
         # The client left while it was being answered. There is nobody to tell, and nothing to report.
         response = web.Response()
@@ -55,7 +62,7 @@ async def answer(request: web.Request, endpoint: Endpoint) -> web.StreamResponse
 def _outcome(request: web.Request, response: web.StreamResponse, record: Record) -> str:
     if isinstance(response, web.WebSocketResponse):
         record.close_code = response.close_code
-        return ABORTED if response.close_code in (None, WSCloseCode.ABNORMAL_CLOSURE) else FINISHED
+        return ABORTED if response.close_code in _NO_GOODBYE else FINISHED
     return ABORTED if request.transport is None or request.transport.is_closing() else FINISHED
 
 

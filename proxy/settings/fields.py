@@ -15,11 +15,11 @@ from pydantic import BeforeValidator, Field, PlainValidator, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from proxy.callers.token import DIGEST_OF_NOTHING, parse_digest
-from proxy.core.model import Address, KeyType, Level, LogFormat, LogLevel, Mode
+from proxy.core.model import LOG_FIELDS, Address, KeyType, Level, LogFormat, LogLevel, Mode
 from proxy.credentials.kinds import KINDS
 from proxy.credentials.secret import SecretError
 from proxy.credentials.sources import Source, parse_source
-from proxy.document import UnusableError, choose_from, describe, quoted
+from proxy.document import UnusableError, choose_from, describe, nearest, quoted
 from proxy.settings.addresses import UpstreamUrl, parse_address, parse_host_name, parse_origin, parse_upstream_url
 from proxy.settings.units import parse_duration, parse_duration_or_none, parse_size, parse_size_or_none
 
@@ -27,7 +27,6 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """Names of upstreams, credentials and callers: they become metric labels and, with Basic, a user name."""
 
 _GLOB = re.compile(r"[a-z0-9_.*]+")
-_FIELD = re.compile(r"[a-z][a-z0-9_]*")
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -100,9 +99,11 @@ def _parse_secret_text(value: object) -> str:
 
 
 def _parse_log_field(value: object) -> str:
-    if isinstance(value, str) and _FIELD.fullmatch(value):
+    if isinstance(value, str) and value in LOG_FIELDS:
         return value
-    raise UnusableError(quoted(value), "write the name of a log field, such as `path`")
+    close = nearest(value, LOG_FIELDS) if isinstance(value, str) else None
+    hint = f"write `{close}`" if close is not None else f"write the name of a log field: {', '.join(LOG_FIELDS)}"
+    raise UnusableError(quoted(value), hint)
 
 
 def _listed(value: object) -> object:
@@ -158,5 +159,5 @@ Origin = Annotated[str, _checked(parse_origin), _text(r"^https?://")]
 ModeName = Annotated[Mode, _one_of(Mode), _enum(Mode)]
 Format = Annotated[LogFormat, _one_of(LogFormat), _enum(LogFormat)]
 LevelOfLog = Annotated[LogLevel, _one_of(LogLevel), _enum(LogLevel)]
-LogField = Annotated[str, _checked(_parse_log_field), _text(r"^[a-z][a-z0-9_]*$")]
+LogField = Annotated[str, _checked(_parse_log_field), _choices(LOG_FIELDS)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]

@@ -14,9 +14,11 @@ from types import MappingProxyType
 from proxy.catalogue.load import BUILT_IN
 from proxy.core.model import Address, Caller, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
+from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
+    ReadKey,
     Surroundings,
     build_tree,
     merge_catalogues,
@@ -56,11 +58,17 @@ class SettingsError(Exception):
         self.faults = faults
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Overrides = Overrides()) -> Snapshot:
+def load_settings(
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Overrides = Overrides(),
+    *,
+    read_key: ReadKey = read_source,
+) -> Snapshot:
     """Reads and validates everything. Raises ``SettingsError`` with every fault that can be found at once.
 
     Without a file, the environment variable ``INWORLD_API_KEY`` is all that is needed. Relative paths in the file
-    start at the file's folder.
+    start at the file's folder. ``read_key`` reads the credentials' secrets.
     """
     document = _read_file(path) if path is not None else Document(ENVIRONMENT, {}, {(): Place(ENVIRONMENT)})
     if not document.readable:
@@ -68,7 +76,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str], overrides: Over
     faults = list(document.faults)
     document = _with_overrides(_with_defaults(document), overrides, faults)
     folder = path.absolute().parent if path is not None else Path.cwd()
-    snapshot = _build(read_sections(document, faults), Surroundings(folder, environ), document.file, faults)
+    around = Surroundings(folder, environ, read_key)
+    snapshot = _build(read_sections(document, faults), around, document.file, faults)
     if faults:
         order = {
             fault: (fault.file != document.file, fault.file, fault.line or 0, fault.column or 0) for fault in faults

@@ -7,7 +7,7 @@ callers (``routing.py``). Faults are added to the list that is passed along, so 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from proxy.core.model import Credential, KeyPower, KeyType, Level, Operation, Up
 from proxy.core.target import OperationTree, TemplateError
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.kinds import KINDS
-from proxy.credentials.secret import SecretError
-from proxy.credentials.sources import EnvironmentSource, parse_source, read_source
+from proxy.credentials.secret import Secret, SecretError
+from proxy.credentials.sources import EnvironmentSource, Source, parse_source, read_source
 from proxy.document import Document, Fault, KeyPath, UnusableError, nearest, quoted
 from proxy.settings.addresses import UpstreamUrl, parse_connect_proxy, parse_upstream_url
 from proxy.settings.model import CredentialSettings, UpstreamSettings
@@ -27,12 +27,17 @@ _ENDINGS = (".yaml", ".yml")
 _NO_KEY = "set it to the key that the Portal's Base64 copy action gives, or name a configuration file with --config"
 
 
+ReadKey = Callable[[Source, Mapping[str, str]], Secret]
+"""Reads a credential's secret; ``explain`` puts a placeholder in its place, because it needs none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the configuration may look at outside itself: its folder, for relative paths, and the environment."""
+    """What the configuration may look at outside itself: its folder, for relative paths, the environment, secrets."""
 
     folder: Path
     environ: Mapping[str, str]
+    read_key: ReadKey = read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def resolve_credentials(reading: Reading, around: Surroundings, faults: list[Fau
         _check_permissions(reading.document, entry, faults)
         settings = entry.settings
         try:
-            secret = read_source(settings.secret, around.environ)
+            secret = around.read_key(settings.secret, around.environ)
             credentials[name] = KINDS[settings.kind](name, secret, key_power(settings))
         except SecretError as exc:
             path = (*entry.path, "secret")

@@ -39,7 +39,9 @@ SLOW = 60.0
 MOST_AT_ONCE = 32
 """Pipelined requests answered before other connections get their turn."""
 
-_CANONICAL_PREFIX = re.compile(r"[A-Za-z0-9\-._~/:=@!$&'()*+,]*")
+_CANONICAL_PREFIX = re.compile(r"(?:/[A-Za-z0-9\-._~:=@!$&'()*+,]+)*/?")
+"""What of a refused target is logged: nothing of an absolute form, which may carry a user name and a password."""
+
 LONGEST_LOGGED_PATH = 256
 
 
@@ -238,6 +240,10 @@ class CallerConnection(asyncio.Protocol):
             if not self._read_one():
                 break
         self._reading = False
+        if len(self._pending) > MOST_PENDING and (count == MOST_AT_ONCE or self._write_full):
+            self.hold("pipeline")  # a caller who sends faster than it is answered, or does not read its answers
+        elif self._held and self.exchange is None:
+            self.release("pipeline")
 
     def _read_one(self) -> bool:
         data = self._pending

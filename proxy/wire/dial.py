@@ -145,6 +145,6 @@ class Dialer:
                 answer += received
         except OSError as exc:
             raise DialError(Code.UPSTREAM_PROXY_FAILED) from exc
-        status, _, rest = answer.partition(b"\r\n")
-        if not status.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) or not rest.endswith(b"\r\n\r\n"):
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        if not head.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")) or rest:
             raise DialError(Code.UPSTREAM_PROXY_FAILED)

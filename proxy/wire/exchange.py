@@ -51,6 +51,7 @@ class Exchange:
     __slots__ = (
         "_allow",
         "_caller",
+        "_caller_full",
         "_early",
         "_head_sent",
         "_keep",
@@ -78,6 +79,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._early: list[bytes] = []
         self._head_sent = False
+        self._caller_full = False
         self._keep = parts.keep_alive
         self._reusable = True
         self._over = False
@@ -95,11 +97,18 @@ class Exchange:
         """Sends the request, or starts what has to happen before that. Returns what came after its body."""
         rest = body
         if not self.request_done:
+            limit = self._pool.most_body
+            if limit is not None and self._parts.length > limit:
+                self._fail(Code.BODY_TOO_LARGE)
+                return b""
             if self._parts.expects_continue and not body:
                 self._caller.write(CONTINUE)
-            rest = self.on_request_data(body) if body else b""
-            if self._over:
-                return rest
+            if body:
+                rest = self.on_request_data(body)
+                if self._over:
+                    return rest
+            else:
+                self._caller.expect_more()
         authorization = self._allow.route.credential.authorization()
         connection = self._pool.take() if authorization is not None else None
         if authorization is None or connection is None:
@@ -148,6 +157,11 @@ class Exchange:
         except DialError as exc:
             self._task = None
             self._fail(exc.code)
+        except Exception:
+            # A bug: the task's owner logs it, and the caller is not left waiting.
+            self._task = None
+            self._fail(Code.INTERNAL)
+            raise
         else:
             self._task = None
             self._record.reused = connection.used > 1
@@ -322,8 +336,8 @@ class Exchange:
         self._fail(Code.UPSTREAM_INVALID_RESPONSE)
 
     def on_upstream_late(self) -> None:
-        """The upstream's deadline passed: no first byte, or silence in the middle, or a caller that does not read."""
-        self._fail(Code.UPSTREAM_TIMEOUT)
+        """A deadline passed: no first byte, silence in the middle, an upload not taken, or a caller that reads not."""
+        self._fail(Code.CALLER_STALLED if self._caller_full else Code.UPSTREAM_TIMEOUT)
 
     def on_upstream_full(self, *, full: bool) -> None:
         """The upstream reads slower than the caller sends, or caught up."""
@@ -331,12 +345,19 @@ class Exchange:
             self._caller.hold("upstream")
         else:
             self._caller.release("upstream")
+        upstream = self._upstream
+        if upstream is not None and not self.request_done and self._response_cursor is None:
+            # While the upstream takes nothing nobody reads the caller, so only this notices that both are stuck.
+            upstream.deadline = self._server.loop.time() + self._pool.time.idle if full else NEVER
+            self._server.deadlines.watch(upstream)
 
     def on_caller_full(self, *, full: bool) -> None:
         """The caller reads slower than the upstream sends, or caught up."""
+        self._caller_full = full
         upstream = self._upstream
         if upstream is None or upstream.transport.is_closing():
             return
+        upstream.deadline = self._server.loop.time() + self._pool.time.idle
         if full:
             upstream.transport.pause_reading()
         else:
@@ -358,6 +379,7 @@ class Exchange:
         """Ends both sides at once: the process is going away."""
         if not self._over:
             self._record.ending = Ending.ABORTED
+            self._record.status = self._record.status or OUTCOMES[Code.DRAINING].status
             self._end()
             self._caller.abort()
 

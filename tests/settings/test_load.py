@@ -109,7 +109,7 @@ callers:
     allow: [tts.*, realtime.session]
 time: {{head: 3s, tunnel_idle: 30m, drain: 5}}
 size: {{line: 4KiB, head: 16KiB, body: 512MB}}
-log: {{format: off, level: refused, omit: [path, query]}}
+log: {{format: off, level: refused, omit: [path, peer]}}
 """
 
 
@@ -129,7 +129,7 @@ def test_everything_that_can_be_said_arrives_in_the_snapshot(load: Load) -> None
     assert snapshot.credentials["live"].power == KeyPower(KeyType.REALTIME_ONLY, Level.NONE, Level.NONE)
     assert snapshot.time == TimeLimits(head=3, tunnel_idle=1800, drain=5)
     assert snapshot.size == SizeLimits(line=4096, head=16384, body=512_000_000)
-    assert snapshot.log == LogSettings(LogFormat.OFF, LogLevel.REFUSED, frozenset({"path", "query"}))
+    assert snapshot.log == LogSettings(LogFormat.OFF, LogLevel.REFUSED, frozenset({"path", "peer"}))
 
 
 def test_the_first_route_that_matches_wins(load: Load) -> None:

@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+#
+# The proxy as an image: `docker build -t inworld-proxy .`; how to run it is in README, "In a container".
+# For a build that can be repeated, name the base by digest: --build-arg BASE=python:3.12-slim@sha256:…
+
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+WORKDIR /source
+RUN python -m venv /opt/inworld-proxy
+# Wheels only: what would need a compiler fails here and not on somebody's machine.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
+COPY pyproject.toml README.md LICENSE ./
+COPY proxy proxy
+RUN /opt/inworld-proxy/bin/python -m pip install .
+
+FROM ${BASE}
+COPY --from=build /opt/inworld-proxy /opt/inworld-proxy
+# A number and not a name, so that Kubernetes can check runAsNonRoot. Nothing in the image belongs to this user.
+USER 65532:65532
+WORKDIR /
+EXPOSE 8080 9464
+# ProxyHandler({}): an HTTP_PROXY in the environment is not for a question to ourselves.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["/opt/inworld-proxy/bin/python", "-c", "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:9464/healthz', timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/opt/inworld-proxy/bin/inworld-proxy"]
+CMD ["serve", "--config", "/etc/inworld-proxy/config.yaml"]

@@ -1,0 +1,267 @@
+"""``inworld-proxy explain``: would this request be allowed, by which rule, and what would go out? Offline.
+
+Asks the same ``decide()`` that the data path asks. No secret is needed for that and none is read:
+a placeholder stands in for every key, so this can be run where the keys are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import assert_never
+
+import click
+
+from proxy.cli.faults import print_faults
+from proxy.core.errors import OUTCOMES, Code
+from proxy.core.headers import sort_request_lines
+from proxy.core.model import (
+    READ_METHODS,
+    Allow,
+    Caller,
+    Decision,
+    Deny,
+    KeyPower,
+    KeyType,
+    Kind,
+    Operation,
+    Permission,
+    Policy,
+    RequestHead,
+    Route,
+    Snapshot,
+)
+from proxy.core.policy import decide
+from proxy.core.target import read_target
+from proxy.credentials.secret import Secret
+from proxy.credentials.sources import Source
+from proxy.document import nearest
+from proxy.settings.load import Overrides, SettingsError, load_settings
+
+Facts = dict[str, object]
+"""What is explained, as ``--json`` prints it; None where there is nothing to say."""
+
+_PLACEHOLDER = base64.b64encode(b"explain:placeholder").decode()
+_NEAR = 3
+"""Operations named when there is none at the path."""
+
+_HANDSHAKE = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Version: 13",
+    b"Sec-WebSocket-Key: " + base64.b64encode(b"inworld-proxy-16"),
+)
+
+
+@click.command("explain")
+@click.argument("method")
+@click.argument("path")
+@click.option("--as", "name", metavar="CALLER", help="Whose request it is; needed when callers are declared.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
+@click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
+@click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
+@click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    method: str,
+    path: str,
+    name: str | None,
+    config: Path | None,
+    voices: str | None,
+    router: str | None,
+    key_type: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say whether a request would be allowed, and why.
+
+    Nothing is contacted and no key is needed. PATH may have a query. Exit status: 0 allowed, 1 refused, 2 when the
+    configuration or the command line has a fault.
+    """
+    overrides = Overrides(voices=voices, router=router, key_type=key_type)
+    try:
+        snapshot = load_settings(config, os.environ, overrides, read_key=_placeholder)
+    except SettingsError as exc:
+        print_faults(exc.faults)
+        raise SystemExit(2) from None
+    caller = _find_caller(snapshot, name)
+    decision = decide(snapshot.policy, make_head(snapshot.policy, method, path), time.time(), caller=caller)
+    facts = explain(snapshot, decision, method, path, caller=caller)
+    click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
+    raise SystemExit(0 if isinstance(decision, Allow) else 1)
+
+
+def make_head(policy: Policy, method: str, path: str) -> RequestHead:
+    """The head that a client of this operation would send: to an accepted host, with the handshake of a WebSocket."""
+    host = min(policy.hosts) if policy.hosts else "localhost"
+    lines = [f"Host: {host}".encode()]
+    operation = _operations_at(policy, path).get(method)
+    if operation is not None and operation.kind is Kind.WEBSOCKET:
+        lines += _HANDSHAKE
+    kept, noted, _ = sort_request_lines(lines)
+    return RequestHead(method, path, 11, kept, noted)
+
+
+def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, caller: Caller) -> Facts:
+    """The decision and the rule it follows from, without any secret."""
+    operation = decision.operation
+    route = caller.routes.get(operation.name) if operation is not None else None
+    return {
+        "decision": "allow" if isinstance(decision, Allow) else "deny",
+        "code": None if isinstance(decision, Allow) else decision.code.value,
+        "status": None if isinstance(decision, Allow) else OUTCOMES[decision.code].status,
+        "message": None if isinstance(decision, Allow) else decision.message,
+        "caller": caller.name,
+        "operation": None if operation is None else _describe_operation(operation),
+        "needs": None if operation is None else _describe_need(operation, method),
+        "route": None if route is None else _describe_route(route),
+        "sends": _describe_sending(decision, method) if isinstance(decision, Allow) else None,
+        "audited": _describe_audited(decision) if isinstance(decision, Allow) else None,
+        "instead": _instead(snapshot.policy, decision, path) if isinstance(decision, Deny) else None,
+        "notes": list(_notes(snapshot)),
+    }
+
+
+def _placeholder(source: Source, environ: Mapping[str, str]) -> Secret:  # noqa: ARG001 - it reads neither
+    return Secret(_PLACEHOLDER)
+
+
+def _find_caller(snapshot: Snapshot, name: str | None) -> Caller:
+    anonymous = snapshot.policy.anonymous
+    if anonymous is not None:
+        if name is not None and name != anonymous.name:
+            raise click.UsageError(f"No callers are declared ({snapshot.source}), so leave out --as {name}.")
+        return anonymous
+    if name is None:
+        raise click.UsageError(f"Say who asks with --as: {', '.join(sorted(snapshot.callers))}.")
+    caller = snapshot.callers.get(name)
+    if caller is None:
+        close = nearest(name, snapshot.callers)
+        others = f"Did you mean {close}?" if close is not None else f"There are {', '.join(sorted(snapshot.callers))}."
+        raise click.UsageError(f"There is no caller {name} in {snapshot.source}. {others}")
+    return caller
+
+
+def _operations_at(policy: Policy, path: str) -> Mapping[str, Operation]:
+    target = read_target(path)
+    return {} if target is None else policy.tree.find(target[0]) or {}
+
+
+def _describe_operation(operation: Operation) -> Facts:
+    return {
+        "name": operation.name,
+        "family": operation.family,
+        "methods": sorted(operation.methods),
+        "path": operation.template,
+        "kind": operation.kind.value,
+        "permission": operation.permission.value,
+    }
+
+
+def _describe_need(operation: Operation, method: str) -> str:
+    permission = operation.permission
+    match permission:
+        case Permission.NONE:
+            return "no permission of a standard key"
+        case Permission.VOICES | Permission.ROUTER:
+            return f"{permission.value} {'read' if method in READ_METHODS else 'write'}"
+        case Permission.REALTIME:
+            return "no permission; a realtime-only key serves it too"
+        case Permission.MINT:
+            return "more than any key may: mints are refused to every caller"
+        case _:
+            assert_never(permission)
+
+
+def _describe_route(route: Route) -> Facts:
+    power = route.credential.power
+    return {
+        "name": route.name,
+        "upstream": {"name": route.upstream.name, "url": f"{route.upstream.scheme}://{route.upstream.authority}"},
+        "credential": {
+            "name": route.credential.name,
+            "kind": route.credential.kind,
+            "type": power.type.value,
+            "voices": power.voices.value,
+            "router": power.router.value,
+            "has": _describe_power(power),
+        },
+    }
+
+
+def _describe_power(power: KeyPower) -> str:
+    if power.type is KeyType.REALTIME_ONLY:
+        return "a realtime-only key"
+    return f"a standard key with voices {power.voices.value}, router {power.router.value}"
+
+
+def _describe_sending(allow: Allow, method: str) -> Facts:
+    return {
+        "method": method,
+        "target": allow.target,
+        "host": allow.route.upstream.authority,
+        "websocket": allow.operation.kind is Kind.WEBSOCKET,
+    }
+
+
+def _describe_audited(allow: Allow) -> Facts | None:
+    return None if allow.audited is None else {"code": allow.audited.code.value, "message": allow.audited.message}
+
+
+def _instead(policy: Policy, deny: Deny, path: str) -> list[str] | None:
+    """The operations that may have been meant: those at this path, or those at the nearest ones."""
+    if deny.operation is not None or deny.code not in {Code.NO_OPERATION, Code.METHOD_NOT_ALLOWED}:
+        return None
+    found = set(_operations_at(policy, path).values())
+    if not found:
+        templates: dict[str, set[Operation]] = {}
+        for operation in policy.operations.values():
+            templates.setdefault(operation.template, set()).add(operation)
+        near = difflib.get_close_matches(path.partition("?")[0], templates, n=_NEAR)
+        found = {operation for template in near for operation in templates[template]}
+    lines = (f"{', '.join(sorted(one.methods))} {one.template} is {one.name}" for one in found)
+    return sorted(lines) or None
+
+
+def _notes(snapshot: Snapshot) -> Iterator[str]:
+    if snapshot.source == "environment":
+        yield (
+            "Without --config the key is taken for a standard key with voices read and router read, which is what "
+            "`serve` assumes when it is not told otherwise."
+        )
+
+
+def _lines(facts: Facts) -> Iterator[str]:
+    """The same for a person."""
+    if facts["decision"] == "allow":
+        yield "allowed"
+    else:
+        yield f"refused: {facts['code']} ({facts['status']})"
+        yield f"  {facts['message']}"
+    match facts["audited"]:
+        case {"code": code, "message": message}:
+            yield f"  Only because the mode is audit: enforce would refuse it with {code}. {message}"
+    yield f"caller      {facts['caller']}"
+    match facts["operation"]:
+        case {"name": name, "family": family, "methods": [*methods], "path": path}:
+            yield f"operation   {name}: {', '.join(methods)} {path} (family {family})"
+            yield f"needs       {facts['needs']}"
+    match facts["route"]:
+        case {"name": name, "upstream": {"name": upstream, "url": url}, "credential": {"name": key, "has": has}}:
+            yield f"route       {name}"
+            yield f"upstream    {upstream}, {url}"
+            yield f"credential  {key}, {has}"
+    match facts["sends"]:
+        case {"method": method, "target": target, "host": host, "websocket": websocket}:
+            yield f"sends       {method} {target} to {host}{', as a WebSocket handshake' if websocket else ''}"
+    match facts["instead"]:
+        case [*operations]:
+            yield from (f"instead     {operation}" for operation in operations)
+    match facts["notes"]:
+        case [*notes]:
+            yield from (f"note        {note}" for note in notes)
