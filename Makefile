@@ -1,6 +1,7 @@
 # make run    installs what is needed and starts the proxy (arguments: make run ARGS="--config config/local.yaml")
 # make test   installs what the tests need and runs all of them
 # make lint   format, lint and types
+# make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
 # make wheel  builds the wheel and runs it from an empty environment
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format wheel clean
+.PHONY: run test lint format soak wheel clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -27,6 +28,9 @@ lint: $(VENV)/.linted
 format: $(VENV)/.linted
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+soak: $(VENV)/.installed
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 wheel: $(VENV)/.tested
 	$(BIN)/python scripts/try_wheel.py

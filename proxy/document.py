@@ -7,6 +7,7 @@ the text they look like, and not the booleans and base-60 numbers of YAML 1.1.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,10 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,18}|[0-9]{1,18}(?:\.[0-9]{0,18})?)(?:[eE][-+]?[0-9]{1,2})?")
 _QUOTED_TEXT = re.compile(r"""'[^']*\w[^']*'(?<!>')|"[^"]*\w[^"]*\"""")
 """What the pure-Python parser quotes out of the text: it may be part of a secret. ``':'``, ``'<block end>'`` stay."""
+
+_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?")
+_LONG_WORD = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_STANDARD = str.maketrans("-_", "+/")
 
 _CONSTANTS: Mapping[str, bool | None] = MappingProxyType(
     {
@@ -54,12 +59,33 @@ class Fault:
     line: int | None = None
     column: int | None = None
 
+    def __post_init__(self) -> None:
+        # Values are quoted where a secret does not belong; that does not keep anybody from writing one there.
+        for name in ("path", "found", "remedy"):
+            object.__setattr__(self, name, without_keys(getattr(self, name)))
+
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         if self.line is not None and self.column is not None:
             where = f"{where}:{self.column}"
         subject = f"{self.path}: " if self.path else ""
         return f"{where}: {subject}{self.found}; {self.remedy}"
+
+
+def without_keys(text: str) -> str:
+    """The text without what looks like an Inworld key or a token, wherever it stands in it."""
+    return _LONG_WORD.sub(lambda match: "…" if _hides_text(match[0]) else match[0], _JWT.sub("…", text))
+
+
+def _hides_text(word: str) -> bool:
+    """Is part of it the Base64 of text? A name or a path is that by accident once in a million."""
+    plain = word.rstrip("=").translate(_STANDARD)
+    for start in range(4):  # a slash or a dash in front of a key may be taken for a part of it
+        whole = plain[start : start + (len(plain) - start) // 4 * 4]
+        decoded = base64.b64decode(whole)
+        if decoded.isascii() and decoded.decode("ascii").isprintable():
+            return True
+    return False
 
 
 class UnusableError(ValueError):

@@ -56,6 +56,10 @@ MEANINGS: Mapping[Code, str] = {
     Code.TARGET_TOO_LONG: "The request line is longer than `size.line`.",
     Code.HOST_NOT_ALLOWED: "The Host field names none of this proxy's names. Add yours under `hosts`.",
     Code.UPGRADE_REQUIRED: "This operation is a WebSocket. Connect with a WebSocket client.",
+    Code.RATE_LIMITED: "The caller sends more often than its `limits.requests`; with `limits.queue`, its turn did not "
+    "come in time. `Retry-After` says when to try again.",
+    Code.CONCURRENCY_LIMITED: "The caller has as many requests in flight as its `limits.concurrent`; with "
+    "`limits.queue`, none ended in time. `Retry-After` says when to try again.",
     Code.HEAD_TOO_LARGE: "The request head is larger than `size.head`.",
     Code.INTERNAL: "A defect of the proxy. Its standard error has the details; please report it.",
     Code.DRAINING: "The proxy is stopping. Send the request again.",
@@ -86,7 +90,7 @@ LOG_MEANINGS: Mapping[str, str] = {
     "head had gone out or when the proxy stopped).",
     "duration_ms": "From the head's arrival to the end.",
     "first_byte_ms": "From the head's arrival to the head of the upstream's answer.",
-    "overhead_ms": "From the head's arrival to its leaving for the upstream, a dial included.",
+    "overhead_ms": "From the head's arrival to its leaving for the upstream, a dial and the queue included.",
     "request_bytes": "Body bytes from the caller; of a WebSocket, all bytes after the handshake.",
     "response_bytes": "Body bytes to the caller; of a WebSocket, all bytes after the handshake.",
     "messages_in": "WebSocket messages from the caller.",
@@ -107,10 +111,15 @@ _KINDS_OF_VALUE = (
     ("duration", fields.Duration),
     ("duration or `none`", fields.DurationOrNone),
     ("size", fields.Size),
+    ("rate", fields.Rate),
+    ("number", fields.Count),
     ("size or `none`", fields.SizeOrNone),
     ("source of a secret", fields.SecretSource),
+    ("`env:NAME` or `file:/path`", fields.KeySource),
     ("URL", fields.BaseUrl),
+    ("claims with values", fields.ClaimValues),
     ("text", fields.FilePath),
+    ("`true` or `false`", bool),
     ("log field", fields.LogField),
 )
 _PROSE = ("default", "description", "examples", "title")
@@ -175,6 +184,7 @@ def _inner(field: dict[str, Any], definitions: dict[str, Any]) -> tuple[dict[str
     """The section that this key holds, and what stands between its name and the name of a key in it."""
     for found, step in (
         (field, "."),
+        *((choice, ".") for choice in field.get("anyOf", ())),
         (field.get("additionalProperties"), ".NAME."),
         *((pattern, ".NAME.") for pattern in field.get("patternProperties", {}).values()),
         (field.get("items"), "[]."),
@@ -188,7 +198,8 @@ def _value(field: dict[str, Any]) -> str:
     bare = {key: value for key, value in field.items() if key not in _PROSE}
     choices = bare.get("anyOf", ())
     if {"type": "null"} in choices:
-        return _value(next(choice for choice in choices if choice != {"type": "null"}))
+        others = [choice for choice in choices if choice != {"type": "null"}]
+        return _value(others[0] if len(others) == 1 else {"anyOf": others})
     if "enum" in bare:
         return ", ".join(f"`{value}`" for value in bare["enum"])
     if bare.get("type") == "array":

@@ -10,6 +10,8 @@ import pytest
 from tests.proxies import ClockLoop, Proxies, Proxy
 from tests.wires import ScriptedUpstream
 
+pytest_plugins = ("tests.secrets_watch",)
+
 try:
     import uvloop
 except ImportError:

@@ -10,6 +10,7 @@ from proxy.callers.token import digest_token, token_recogniser
 from proxy.core.model import (
     Address,
     Caller,
+    CallerLimits,
     ErrorShape,
     KeyPower,
     Kind,
@@ -81,13 +82,20 @@ def upstream_at(port: int, *, scheme: str = "http", host: str = "127.0.0.1", nam
 
 
 def make_snapshot(
-    upstream: Upstream, *, power: KeyPower = READ_ONLY, tokens: Mapping[str, str] | None = None
+    upstream: Upstream,
+    *,
+    power: KeyPower = READ_ONLY,
+    tokens: Mapping[str, str] | None = None,
+    limits: CallerLimits | None = None,
 ) -> Snapshot:
-    """A snapshot for this upstream. ``tokens`` are shared tokens by caller name; without them everyone is served."""
+    """A snapshot for this upstream. ``tokens`` are shared tokens by caller name; without them everyone is served.
+
+    ``limits`` are those of each caller.
+    """
     credential = ApiKey("workspace", Secret(KEY), power)
     route = Route("routes[0]", upstream, credential)
     routes = {operation.name: route for operation in OPERATIONS}
-    callers = {name: Caller(name, routes) for name in tokens or {}}
+    callers = {name: Caller(name, routes, limits=limits) for name in tokens or {}}
     recogniser = token_recogniser(
         (digest_token(token.encode()), callers[name]) for name, token in (tokens or {}).items()
     )

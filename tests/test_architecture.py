@@ -54,6 +54,7 @@ TASKS = {
 LONG = {
     "proxy/core/model.py": "all words of the product in one place; values only",
     "proxy/observe/metrics.py": "every metric is named here and nowhere else",
+    "proxy/settings/model.py": "every key of the configuration with its default and description, and nothing else",
     "proxy/wire/caller.py": "one connection's states; half of them mean nothing without the others",
     "proxy/wire/exchange.py": "one exchange's states; splitting it would hand its invariants around",
 }

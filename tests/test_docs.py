@@ -258,7 +258,7 @@ def test_a_script_in_readme_runs_against_the_sandbox(block: Block, served: Serve
 
 def test_there_is_a_script_and_configurations_to_try() -> None:
     assert len(PYTHON) == 1
-    assert len(CONFIGURATIONS) == 3
+    assert len(CONFIGURATIONS) >= 7
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: block.text.split("\n", maxsplit=1)[0])
@@ -266,7 +266,8 @@ def test_a_configuration_in_readme_has_no_fault(block: Block, tmp_path: Path) ->
     file = tmp_path / "proxy.yaml"
     file.write_text(block.text, encoding="utf-8")
     trustme.CA().cert_pem.write_to_path(tmp_path / "corp-ca.pem")
-    environ = {"INWORLD_API_KEY": KEY, "EGRESS_PROXY_URL": "http://user:password@egress.example:3128"}
+    environ = {"EGRESS_PROXY_URL": "http://user:password@egress.example:3128"}
+    environ |= dict.fromkeys(re.findall(r"env:(INWORLD_\w*KEY)", block.text), KEY) | {"INWORLD_API_KEY": KEY}
     assert load_settings(file, environ).routes
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.document import Document, Place, choose_from, quoted, read_document, spell_path
+from proxy.document import Document, Place, choose_from, quoted, read_document, spell_path, without_keys
 
 
 def read(text: str) -> Document:
@@ -121,3 +121,30 @@ def test_quoted_values_are_short_and_printable() -> None:
     assert quoted("a\x1b[31m") == "`a?[31m`"
     assert len(quoted("x" * 500)) < 90
     assert quoted({"a": 1}) == "a mapping"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`a3J5LWlkOnRoZS1zZWNyZXQtb2YtaXQ=`", "/a3J5LWlkOnRoZS1zZWNyZXQtb2YtaXQ=",
+        "Basic a3J5LWlkOnRoZS1zZWNyZXQtb2YtaXQ",
+        "WVROS05VeFhiR3RQYmxKdldsTXhlbHBYVG5sYVdGRTk=", "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzb21lYm9keSJ9.c2lnbmF0dXJl",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_key_or_a_token_is_left_out_of_a_fault(text: str) -> None:
+    fault = read("one: 1\n").fault(("one",), f"the value {text}", f"write no {text}")
+    assert "…" in fault.found
+    assert "a3J5" not in str(fault)
+    assert "WVROS" not in str(fault)
+    assert "eyJ" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/etc/inworld-proxy/config.yaml", "/var/run/secrets/inworld/realtime-only-key", "operation_not_granted_to_all",
+        "https://upstream-with-a-long-name.example:8443", "sha256:" + "9f86d081884c7d65" * 4, "tts.synthesize_stream",
+    ],
+)  # fmt: skip
+def test_names_paths_and_digests_stay_in_a_fault(text: str) -> None:
+    assert without_keys(text) == text

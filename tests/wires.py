@@ -84,6 +84,10 @@ class Wire:
         self._writer.write(data)
         await bounded(self._writer.drain(), self.patience)
 
+    def feed(self, data: bytes) -> None:
+        """Sends as much of it as the other end takes, without waiting."""
+        self._writer.write(data)
+
     def end(self) -> None:
         """Says that nothing more will be sent (FIN); still reads."""
         self._writer.write_eof()

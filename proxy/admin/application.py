@@ -7,6 +7,7 @@ not look at Host, because probes and scrapers use pod addresses. Nothing here ch
 from __future__ import annotations
 
 import logging
+import time
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -15,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from proxy import __version__
 from proxy.core.browser import check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
-from proxy.core.model import ErrorShape
+from proxy.core.model import Credential, ErrorShape
 from proxy.wire.server import DataServer
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
@@ -48,13 +49,16 @@ def make_application(server: DataServer) -> web.Application:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def readyz(_: web.Request) -> web.Response:
-        credentials = {
-            name: "ready" if credential.authorization() is not None else "not ready"
-            for name, credential in server.snapshot.credentials.items()
-        }
+        credentials = {name: _describe(credential) for name, credential in server.snapshot.credentials.items()}
         # A credential that is fetched on first use does not keep a pod out of service; draining does.
         status = "draining" if server.draining else "ready"
         body = {"status": status, "credentials": credentials, "configuration": server.snapshot.source}
+        if server.snapshot.key_sets:
+            # A key set that is not there yet leaves its callers unknown; the others are served.
+            body["key_sets"] = {
+                name: "ready" if source.state().ready else "not ready"
+                for name, source in server.snapshot.key_sets.items()
+            }
         return web.json_response(body, status=503 if server.draining else 200)
 
     async def index(_: web.Request) -> web.Response:
@@ -66,6 +70,23 @@ def make_application(server: DataServer) -> web.Application:
     if server.snapshot.admin.is_loopback:
         application.router.add_get("/", index)
     return application
+
+
+def _describe(credential: Credential) -> dict[str, object]:
+    """How a credential is, in words; nothing of it is secret."""
+    state = credential.state()
+    described: dict[str, object] = {
+        "kind": credential.kind,
+        "state": "ready" if state.ready else "not ready",
+        "refused_upstream": state.refused,
+    }
+    if state.fault is not None:
+        described["fault"] = state.fault
+    if state.expires_at is not None:
+        described["expires_in_seconds"] = round(state.expires_at - time.time(), 1)
+    if state.skew is not None:
+        described["clock_skew_seconds"] = round(state.skew, 1)
+    return described
 
 
 def _guard(server: DataServer) -> Middleware:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from proxy.cli.faults import print_faults
-from proxy.core.model import KeyPower, KeyType, Mode, Permission, Snapshot, Upstream
+from proxy.core.model import KeyPower, KeyType, Kind, Mode, Permission, Snapshot, Upstream
 from proxy.settings.load import SettingsError, load_settings
 
 
@@ -35,6 +35,7 @@ def command(config: Path | None) -> None:
 def describe_snapshot(snapshot: Snapshot) -> Iterator[str]:
     """What the configuration means, in a few lines without any secret."""
     total = len(snapshot.policy.operations)
+    routed = sum(1 for operation in snapshot.policy.operations.values() if operation.kind is not Kind.LOCAL)
     yield f"{snapshot.source}: no faults"
     mode = "" if snapshot.policy.mode is Mode.ENFORCE else f", mode {snapshot.policy.mode.value}"
     yield f"listen      {snapshot.listen}, admin {snapshot.admin}{mode}"
@@ -46,12 +47,20 @@ def describe_snapshot(snapshot: Snapshot) -> Iterator[str]:
     for route in snapshot.routes:
         served = sum(1 for name in by_operation if by_operation[name] == route.name)
         way = f"{route.credential.name} to {route.upstream.name}"
-        yield f"route       {route.name}: {served} of {total} operations, {way}"
+        yield f"route       {route.name}: {served} of {routed} operations, {way}"
     if not snapshot.callers:
         yield "callers     none: everyone who reaches this machine's loopback address"
     for caller in snapshot.callers.values():
         granted = total if caller.operations is None else len(caller.operations)
         yield f"caller      {caller.name}: {granted} of {total} operations"
+    if snapshot.desk is not None:
+        yield f"tokens      {', '.join(snapshot.desk.purposes)}: at POST /token, for {_describe_granted(snapshot)}"
+
+
+def _describe_granted(snapshot: Snapshot) -> str:
+    local = {operation.name for operation in snapshot.policy.operations.values() if operation.kind is Kind.LOCAL}
+    granted = [each.name for each in snapshot.callers.values() if each.operations is None or local & each.operations]
+    return ", ".join(granted) or f"nobody: no caller is granted {' or '.join(sorted(local))}"
 
 
 def _routes_by_operation(snapshot: Snapshot) -> dict[str, str]:
@@ -61,6 +70,7 @@ def _routes_by_operation(snapshot: Snapshot) -> dict[str, str]:
         for caller in callers[:1]  # routes do not depend on the caller
         for name, route in caller.routes.items()
         if snapshot.policy.operations[name].permission is not Permission.MINT
+        and snapshot.policy.operations[name].kind is not Kind.LOCAL
     }
 
 

@@ -46,7 +46,7 @@ from proxy.settings.load import Overrides, SettingsError, load_settings
 Facts = dict[str, object]
 """What is explained, as ``--json`` prints it; None where there is nothing to say."""
 
-_PLACEHOLDER = base64.b64encode(b"explain:placeholder").decode()
+_PLACEHOLDER = base64.b64encode(b"explain:a-placeholder-for-any-key").decode()
 _NEAR = 3
 """Operations named when there is none at the path."""
 
@@ -93,7 +93,7 @@ def command(
     decision = decide(snapshot.policy, make_head(snapshot.policy, method, path), time.time(), caller=caller)
     facts = explain(snapshot, decision, method, path, caller=caller)
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
-    raise SystemExit(0 if isinstance(decision, Allow) else 1)
+    raise SystemExit(1 if isinstance(decision, Deny) else 0)
 
 
 def make_head(policy: Policy, method: str, path: str) -> RequestHead:
@@ -110,12 +110,14 @@ def make_head(policy: Policy, method: str, path: str) -> RequestHead:
 def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, caller: Caller) -> Facts:
     """The decision and the rule it follows from, without any secret."""
     operation = decision.operation
-    route = caller.routes.get(operation.name) if operation is not None else None
+    local = operation is not None and operation.kind is Kind.LOCAL
+    route = caller.routes.get(operation.name) if operation is not None and not local else None
+    deny = decision if isinstance(decision, Deny) else None
     return {
-        "decision": "allow" if isinstance(decision, Allow) else "deny",
-        "code": None if isinstance(decision, Allow) else decision.code.value,
-        "status": None if isinstance(decision, Allow) else OUTCOMES[decision.code].status,
-        "message": None if isinstance(decision, Allow) else decision.message,
+        "decision": "allow" if deny is None else "deny",
+        "code": None if deny is None else deny.code.value,
+        "status": None if deny is None else OUTCOMES[deny.code].status,
+        "message": None if deny is None else deny.message,
         "caller": caller.name,
         "operation": None if operation is None else _describe_operation(operation),
         "needs": None if operation is None else _describe_need(operation, method),
@@ -165,6 +167,8 @@ def _describe_operation(operation: Operation) -> Facts:
 
 def _describe_need(operation: Operation, method: str) -> str:
     permission = operation.permission
+    if operation.kind is Kind.LOCAL:
+        return "no key of the caller's: it is minted from the key of `tokens`"
     match permission:
         case Permission.NONE:
             return "no permission of a standard key"
@@ -256,6 +260,8 @@ def _lines(facts: Facts) -> Iterator[str]:
             yield f"route       {name}"
             yield f"upstream    {upstream}, {url}"
             yield f"credential  {key}, {has}"
+    if facts["decision"] == "allow" and facts["sends"] is None:
+        yield "sends       nothing: answered by the proxy itself"
     match facts["sends"]:
         case {"method": method, "target": target, "host": host, "websocket": websocket}:
             yield f"sends       {method} {target} to {host}{', as a WebSocket handshake' if websocket else ''}"

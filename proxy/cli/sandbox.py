@@ -61,6 +61,7 @@ _SECONDS = click.FloatRange(0)
     help="Fail some requests: tts.synthesize=503:0.3, llm.*=reset, tts.*=cut:0.1, stt.*=stall. Repeatable.",
 )
 @click.option("--mint-failures", type=_SHARE, default=0.0, help="Share of token mints that answer 503.")
+@click.option("--mint-latency", "mint_seconds", type=_SECONDS, default=0.0, help="Seconds that a mint takes.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Of the dice for failures.")
 @click.option("--rate-limit", type=click.FloatRange(0, min_open=True), help="Requests per second and workspace.")
 @click.option("--tts-sockets", type=click.IntRange(0), default=_DEFAULTS.tts_sockets, show_default=True)
@@ -91,6 +92,7 @@ def command(  # noqa: PLR0913 - one parameter per option.
     chunk_words: int,
     faults: tuple[FaultRule, ...],
     mint_failures: float,
+    mint_seconds: float,
     seed: int,
     rate_limit: float | None,
     tts_sockets: int,
@@ -118,6 +120,7 @@ def command(  # noqa: PLR0913 - one parameter per option.
         chunk_words=chunk_words,
         faults=faults,
         mint_failures=mint_failures,
+        mint_seconds=mint_seconds,
         seed=seed,
         rate_limit=rate_limit,
         tts_sockets=tts_sockets,

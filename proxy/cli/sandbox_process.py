@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import subprocess
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +15,15 @@ import click
 
 START_SECONDS = 20.0
 """A cold start of Python on a slow laptop takes two."""
+
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV")
+"""What the sandbox sees of our environment, with all of LC_* and PYTHON*: enough for the same Python to start again.
+Not the key in ``INWORLD_API_KEY``, and not whatever else was put there for us."""
+
+
+def reduced(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the sandbox: ours without its secrets."""
+    return {name: value for name, value in environ.items() if name in PASSED_ON or name.startswith(("LC_", "PYTHON"))}
 
 
 class SandboxProcess:
@@ -24,7 +35,7 @@ class SandboxProcess:
         arguments = [sys.executable, "-m", "proxy", "sandbox", "--port", "0", "--announce-json", "--exit-with-parent"]
         # A session of its own: Ctrl-C is for the proxy, which drains first. The sandbox ends when its stdin does.
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=reduced(os.environ), start_new_session=True
         )
         try:
             announced = json.loads(self._first_line())

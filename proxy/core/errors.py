@@ -40,6 +40,8 @@ class Code(Enum):
     TARGET_TOO_LONG = "target_too_long"
     HOST_NOT_ALLOWED = "host_not_allowed"
     UPGRADE_REQUIRED = "upgrade_required"
+    RATE_LIMITED = "rate_limited"
+    CONCURRENCY_LIMITED = "concurrency_limited"
     HEAD_TOO_LARGE = "head_too_large"
     INTERNAL = "internal"
     VERSION_NOT_SUPPORTED = "version_not_supported"
@@ -84,6 +86,8 @@ OUTCOMES: dict[Code, Outcome] = {
     Code.TARGET_TOO_LONG: Outcome(414, "http_request_error"),
     Code.HOST_NOT_ALLOWED: Outcome(421, "http_request_denied"),
     Code.UPGRADE_REQUIRED: Outcome(426, "http_request_error"),
+    Code.RATE_LIMITED: Outcome(429, "http_request_denied"),
+    Code.CONCURRENCY_LIMITED: Outcome(429, "http_request_denied"),
     Code.HEAD_TOO_LARGE: Outcome(431, "http_request_error"),
     Code.INTERNAL: Outcome(500, "proxy_internal_error"),
     Code.VERSION_NOT_SUPPORTED: Outcome(505, "http_request_error"),
@@ -110,6 +114,7 @@ REASONS: dict[int, str] = {
     414: "URI Too Long",
     421: "Misdirected Request",
     426: "Upgrade Required",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -139,15 +144,24 @@ MESSAGES: dict[Code, str] = {
 }
 """The sentence for every code that has only one. The others are written where the decision is made."""
 
-GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 413: 3, 414: 3, 421: 9, 426: 9, 431: 3, 503: 14, 504: 4}
+GRPC_CODES = {
+    400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 413: 3, 414: 3, 421: 9, 426: 9, 429: 8, 431: 3, 503: 14, 504: 4,
+}  # fmt: skip
 """google.rpc.Code by HTTP status; anything else is 14 (UNAVAILABLE) at 502, 13 (INTERNAL) otherwise."""
 
-OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error"}
+OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+}
 ANTHROPIC_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
+    429: "rate_limit_error",
 }
 
 

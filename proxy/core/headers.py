@@ -34,6 +34,9 @@ REQUEST_ROLES: dict[bytes, int] = {
     b"x-api-key": _NOTE,
     b"origin": _NOTE,
     b"sec-fetch-site": _NOTE,
+    b"access-control-request-method": _NOTE,
+    b"access-control-request-headers": _NOTE,
+    b"access-control-request-private-network": _NOTE,
     b"sec-websocket-protocol": _NOTE,
     b"sec-websocket-key": _BOTH,
     b"sec-websocket-version": _BOTH,
@@ -91,7 +94,9 @@ RESPONSE_ROLES: dict[bytes, int] = {
 }
 _RESPONSE_PREFIXES = (b"access-control-",)
 
-_LIST_FIELDS = frozenset({b"connection", b"upgrade", b"sec-websocket-protocol", b"expect"})
+_LIST_FIELDS = frozenset(
+    {b"access-control-request-headers", b"connection", b"upgrade", b"sec-websocket-protocol", b"expect"}
+)
 """Fields whose lines may be joined (RFC 9110 section 5.3). Any other noted field may come once."""
 
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})

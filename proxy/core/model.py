@@ -6,9 +6,10 @@ Values only: nothing here waits, reads a file or looks at a clock. Values that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 
 class Kind(Enum):
-    """How an operation moves bytes."""
+    """How an operation moves bytes. ``LOCAL``: it does not; the proxy answers itself."""
 
     HTTP = "http"
     WEBSOCKET = "websocket"
+    LOCAL = "local"
 
 
 class Permission(Enum):
@@ -95,12 +97,53 @@ class KeyPower:
     router: Level = Level.READ
 
 
+class RunningTask(Protocol):
+    """What is known of a task that somebody else keeps: that it can be ended."""
+
+    def cancel(self) -> object:
+        """Ends it at its next wait."""
+
+
+Spawn = Callable[[Coroutine[None, None, None]], RunningTask]
+"""Starts a task, keeps it until it is over, cancels it at the end of the process, and sees its failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialState:
+    """How a credential is, for metrics and health. Nothing in it is secret.
+
+    ``ready``: a request can be authenticated at once. ``source`` is where its secret comes from (``env``, ``file``,
+    ``exec``), ``source_reads`` how often it was read again by result (``changed``, ``same``, ``failed``), and ``fault``
+    what is wrong with it now, in words; the secret read before stays in use. ``refused``: the upstream, or its token
+    endpoint, refuses what is shown now; ``refusals`` counts. ``succeeded_at`` (Unix seconds) is when the secret was
+    last read or a token last minted.
+
+    Only for minted tokens: ``expires_at`` (Unix seconds, our clock), ``mints`` by result, ``mint_seconds`` spent on all
+    of them and ``last_mint_seconds`` on the last, and ``skew``: how far the token endpoint's clock is ahead of ours in
+    seconds, 0 when it cannot be told from none, None when never seen.
+    """
+
+    ready: bool
+    source: str
+    succeeded_at: float
+    source_reads: Mapping[str, int]
+    refused: bool = False
+    refusals: int = 0
+    fault: str | None = None
+    expires_at: float | None = None
+    mints: Mapping[str, int] = field(default_factory=dict)
+    mint_seconds: float = 0.0
+    last_mint_seconds: float | None = None
+    skew: float | None = None
+
+
 class Credential(Protocol):
     """What is shown to the upstream. One implementation per kind under ``credentials/``.
 
     ``authorization()`` is on the hot path: it never waits. It returns the complete field line
     (``b"Authorization: Basic …\\r\\n"``), or None when nothing fresh is at hand; then ``await refresh()`` gets one or
-    raises ``CredentialUnavailable``.
+    raises ``CredentialUnavailable``. ``start()`` is called once, before the first request, ``close()`` at the end; what
+    runs in between belongs to whoever gave ``spawn``.
     """
 
     @property
@@ -115,11 +158,30 @@ class Credential(Protocol):
     def power(self) -> KeyPower:
         """What the key behind it may do, as declared."""
 
+    @property
+    def renews(self) -> bool:
+        """Can a refused one be replaced by a fresh one? Then a request is kept, up to a bound, to be sent again."""
+
     def authorization(self) -> bytes | None:
         """The field line to send, with its line end; None when a fresh one has to be fetched first."""
 
     async def refresh(self) -> None:
         """Get a fresh one, shared by all who wait. Raises ``CredentialUnavailable``."""
+
+    def refused(self, line: bytes) -> bool:
+        """The upstream refused this field line. True when trying once more with ``authorization()`` makes sense."""
+
+    def doubted(self, line: bytes) -> None:
+        """A tunnel opened with this field line ended so early that the line may be why."""
+
+    def start(self, spawn: Spawn) -> None:
+        """Begins to keep itself fresh."""
+
+    def close(self) -> None:
+        """Stops. What it gave out stays valid; who waits for a fresh one gets ``CredentialUnavailable``."""
+
+    def state(self) -> CredentialState:
+        """How it is now."""
 
 
 class CredentialUnavailable(Exception):  # noqa: N818 - it names a state of the world, as in the refusal code
@@ -129,6 +191,39 @@ class CredentialUnavailable(Exception):  # noqa: N818 - it names a state of the 
         super().__init__(credential)
         self.credential = credential
         self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class KeySetState:
+    """How a key set that callers' tokens are verified with is, for metrics and health. Nothing in it is secret.
+
+    ``ready``: it has keys; until then the tokens that need it are unknown. ``fetched_at`` (Unix seconds) is when it was
+    last fetched, ``fetches`` counts by result (``success``, ``failed``), and ``fault`` is what is wrong with it now, in
+    words; the keys fetched before stay in use.
+    """
+
+    ready: bool
+    keys: int
+    fetched_at: float | None
+    fetches: Mapping[str, int]
+    fault: str | None = None
+
+
+class KeySetSource(Protocol):
+    """A published key set that keeps itself fresh. It lives as a credential does, and never keeps a request waiting."""
+
+    @property
+    def name(self) -> str:
+        """The first caller in the configuration whose tokens need it."""
+
+    def start(self, spawn: Spawn) -> None:
+        """Fetches the set, and again and again."""
+
+    def close(self) -> None:
+        """Stops fetching. The keys at hand stay."""
+
+    def state(self) -> KeySetState:
+        """How it is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +255,24 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """How much one caller may ask for: ``rate`` in requests per second, ``concurrent`` in requests at once.
+
+    Each None where there is no limit. ``queue`` is for how many seconds a request over them waits for its turn; 0
+    refuses it at once. Streams and WebSockets count as in flight until they end.
+    """
+
+    rate: float | None = None
+    concurrent: int | None = None
+    queue: float = 0.0
+
+    @property
+    def burst(self) -> int:
+        """Requests that may come at once after a pause: one second's worth."""
+        return 1 if self.rate is None else max(1, ceil(self.rate))
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. ``operations`` are the names granted; None grants all of the catalogue.
 
@@ -170,6 +283,7 @@ class Caller:
     name: str
     routes: Mapping[str, Route] = field(repr=False)
     operations: frozenset[str] | None = None
+    limits: CallerLimits | None = None
 
 
 class Presented(NamedTuple):
@@ -178,6 +292,9 @@ class Presented(NamedTuple):
     place: str
     token: bytes
     user: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Presented(place={self.place!r}, token=…, user=…)"
 
 
 Recogniser = Callable[[Presented, float], Caller | None]
@@ -224,6 +341,11 @@ class RequestHead(NamedTuple):
     kept: list[bytes]
     noted: dict[bytes, bytes]
 
+    def __repr__(self) -> str:
+        # The query and the fields may hold the caller's token.
+        path = self.target.partition("?")[0]
+        return f"RequestHead({self.method!r}, {path!r}, {len(self.kept)} lines kept, {len(self.noted)} noted)"
+
 
 class Allow(NamedTuple):
     """This caller may do this operation with this key. ``target`` is what goes on the wire.
@@ -254,7 +376,39 @@ class Deny(NamedTuple):
     allow: str | None = None
 
 
-Decision = Allow | Deny
+class Local(NamedTuple):
+    """This caller may do this operation, and the proxy itself does it."""
+
+    caller: Caller
+    operation: Operation
+
+
+Decision = Allow | Deny | Local
+
+
+class IssuedToken(NamedTuple):
+    """A token for a caller to use elsewhere. ``expires`` is Unix seconds; ``once``: it is good for one request."""
+
+    token: str
+    expires: float
+    once: bool
+
+    def __repr__(self) -> str:
+        return "IssuedToken(…)"
+
+
+class TokenDesk(Protocol):
+    """Hands out tokens to callers, each purpose from the key that the configuration chose for it."""
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """What tokens can be asked for."""
+
+    def wait(self, caller: str) -> float:
+        """Takes one from the caller's rate: 0, or in how many seconds there is one."""
+
+    async def issue(self, purpose: str, caller: str) -> IssuedToken:
+        """A fresh token. Raises ``CredentialUnavailable``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +497,8 @@ class Snapshot:
     credentials: Mapping[str, Credential]
     callers: Mapping[str, Caller]
     routes: tuple[Route, ...]
+    desk: TokenDesk | None = None
+    key_sets: Mapping[str, KeySetSource] = field(default_factory=dict)
     time: TimeLimits = field(default_factory=TimeLimits)
     size: SizeLimits = field(default_factory=SizeLimits)
     log: LogSettings = field(default_factory=LogSettings)

@@ -13,6 +13,7 @@ import re
 from typing import assert_never
 
 from proxy.core.browser import check_host, check_site
+from proxy.core.cors import Preflight, preflight_lines
 from proxy.core.errors import Code
 from proxy.core.headers import has_member, list_members
 from proxy.core.model import (
@@ -27,6 +28,7 @@ from proxy.core.model import (
     KeyType,
     Kind,
     Level,
+    Local,
     Mode,
     Operation,
     Permission,
@@ -41,6 +43,10 @@ _TOKEN_PROTOCOLS = (b"bearer_", b"openai-insecure-api-key.")
 """Subprotocols in which a browser sends a key, because it can set no header (Inworld one-time tokens; OpenAI)."""
 
 _LONGEST_TOKEN = 8192
+_AMBIGUOUS = (
+    "The request target is not in its one canonical form. Send an absolute path without //, dot segments, "
+    "; \\ or #, and percent-encode only what needs it, in upper case."
+)
 _MINT_MESSAGE = (
     "Minting a token hands over all the power of the key behind this proxy, so no caller may do it. "
     "The proxy itself authenticates every request; point the client at it instead."
@@ -64,11 +70,7 @@ def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | No
         )
     target = read_target(head.target)
     if target is None:
-        return Deny(
-            Code.AMBIGUOUS_TARGET,
-            "The request target is not in its one canonical form. Send an absolute path without //, dot segments, "
-            "; \\ or #, and percent-encode only what needs it, in upper case.",
-        )
+        return Deny(Code.AMBIGUOUS_TARGET, _AMBIGUOUS)
     path, query = target
     refused = _check_origin(policy, head)
     if refused is not None:
@@ -99,6 +101,27 @@ def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | No
     return _judge(policy, head, f"{path}?{query}" if query else path, caller, operation)
 
 
+def decide_preflight(policy: Policy, head: RequestHead) -> Preflight | Deny:
+    """May a page of this origin send the request that its browser asks about? Asked before ``decide()``, of nobody.
+
+    A preflight carries no credentials, so who asks is not known; what it allows is decided when the request comes.
+    """
+    target = read_target(head.target)
+    if target is None:
+        return Deny(Code.AMBIGUOUS_TARGET, _AMBIGUOUS)
+    shape = _default_shape(policy, target[0])
+    refused = _check_origin(policy, head)
+    if refused is not None:
+        return Deny(refused[0], refused[1], shape=shape)
+    methods = policy.tree.find(target[0])
+    if methods is None:
+        return Deny(Code.NO_OPERATION, f"{target[0]} is not in this proxy's catalogue of operations.", shape=shape)
+    lines = preflight_lines(head.noted[b"origin"], head.noted, methods)
+    if lines is None:
+        return Deny(Code.BAD_REQUEST, "Access-Control-Request-Headers is not a list of field names.", shape=shape)
+    return Preflight(lines)
+
+
 def _judge(policy: Policy, head: RequestHead, target: str, caller: Caller, operation: Operation) -> Decision:
     """``target`` is what goes on the wire if it may."""
     route = caller.routes.get(operation.name)
@@ -110,6 +133,9 @@ def _judge(policy: Policy, head: RequestHead, target: str, caller: Caller, opera
         audited = Deny(Code.OPERATION_NOT_GRANTED, message, operation, caller, route, operation.errors)
         if policy.mode is Mode.ENFORCE:
             return audited
+    if operation.kind is Kind.LOCAL:
+        # Audit mode tries grants out; it does not hand tokens to those who have none.
+        return audited or Local(caller, operation)
     if route is None:
         message = f"No route serves {operation.name}. Add one under `routes`."
         return Deny(Code.NO_ROUTE, message, operation, caller, None, operation.errors)

@@ -8,29 +8,49 @@ from __future__ import annotations
 
 import base64
 import binascii
+from math import inf
 from typing import NoReturn
 
-from proxy.core.model import KeyPower
+from proxy.core.model import CredentialState, KeyPower, Spawn
+from proxy.credentials.clock import Clock
+from proxy.credentials.live import LiveSecret
 from proxy.credentials.secret import Secret, SecretError
+from proxy.credentials.sources import EnvironmentSource
 
 ENVIRONMENT_VARIABLE = "INWORLD_API_KEY"
 """Where Inworld's own tools look for the key, and where it is looked for when nothing is configured."""
+
+REMEMBERED = 300.0
+"""Seconds for which a key that was refused is reported as refused; under traffic each request renews it."""
 
 _AS_GIVEN = "use the key as the Portal's Base64 copy action gives it"
 _QUOTES = "'\"`"
 
 
 class ApiKey:
-    """A static API key. Implements ``Credential``."""
+    """An API key. Static unless ``live`` follows its source. Implements ``Credential``."""
 
-    __slots__ = ("_line", "name", "power")
+    __slots__ = ("_clock", "_line", "_live", "_refusals", "_refused_at", "name", "power")
 
-    def __init__(self, name: str, secret: Secret, power: KeyPower) -> None:
+    def __init__(
+        self, name: str, secret: Secret, power: KeyPower, *, live: LiveSecret | None = None, clock: Clock | None = None
+    ) -> None:
         """Raises ``SecretError`` for a secret that is not ``base64(key_id:secret)``."""
         check_api_key(secret)
         self.name = name
         self.power = power
-        self._line = f"Authorization: Basic {secret.reveal()}\r\n".encode("ascii")
+        self._clock = clock or Clock()
+        self._live = live or LiveSecret(
+            name, EnvironmentSource(ENVIRONMENT_VARIABLE), secret, check=check_api_key, environ={}, clock=self._clock
+        )
+        self._refusals = 0
+        self._refused_at = -inf
+        self._line = _line(secret)
+
+    @property
+    def renews(self) -> bool:
+        """A refused key stays refused, whoever asks again."""
+        return False
 
     @property
     def kind(self) -> str:
@@ -38,17 +58,60 @@ class ApiKey:
         return "api-key"
 
     def authorization(self) -> bytes | None:
-        """The field line; a static key always has it at hand."""
+        """The field line; a key always has it at hand."""
         return self._line
 
     async def refresh(self) -> None:
         """Nothing to fetch."""
+
+    def current(self) -> Secret:
+        """The key as it is now, to mint from."""
+        return self._live.current
+
+    def refused(self, line: bytes) -> bool:
+        """Remembers it if it is still the key that is shown. Never worth another try with the same key."""
+        if line == self._line:
+            self._refusals += 1
+            self._refused_at = self._clock.monotonic()
+            self._live.ask()
+        return False
+
+    def doubted(self, line: bytes) -> None:
+        """Nothing to do: a key does not expire."""
+
+    def start(self, spawn: Spawn) -> None:
+        """Follows the key's source."""
+        self._live.start(spawn, self._on_secret)
+
+    def close(self) -> None:
+        """Stops following it; the key stays in use."""
+        self._live.close()
+
+    def state(self) -> CredentialState:
+        """How it is now. A refusal counts for ``REMEMBERED`` seconds: nothing on the wire says that one is over."""
+        return CredentialState(
+            ready=True,
+            source=self._live.kind,
+            succeeded_at=self._live.read_at,
+            source_reads=dict(self._live.reads),
+            refused=self._clock.monotonic() - self._refused_at < REMEMBERED,
+            refusals=self._refusals,
+            fault=self._live.fault,
+        )
+
+    def _on_secret(self) -> None:
+        self._line = _line(self._live.current)
+        self._refused_at = -inf
 
     def __repr__(self) -> str:
         return f"ApiKey({self.name!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a credential cannot be copied or pickled")
+
+
+def _line(secret: Secret) -> bytes:
+    return f"Authorization: Basic {secret.reveal()}\r\n".encode("ascii")
 
 
 def check_api_key(secret: Secret) -> None:

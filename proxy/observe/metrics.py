@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -32,6 +32,9 @@ DURATION_BOUNDS = (
 
 OVERHEAD_BOUNDS = (0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 """Seconds between a head's arrival and its leaving for the upstream: tens of microseconds unless a dial was needed."""
+
+WAIT_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds in line for a caller's limits: a wait of seconds is already one that people notice."""
 
 LIFETIME_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 """Seconds a tunnel lived: from a failed hello to a day."""
@@ -97,6 +100,9 @@ class Metrics:
         self.connections_total = 0
         self.upstream_connections: Callable[[], dict[tuple[str, str], int]] = dict
         """Asked at scrape time: connections by upstream and state. The data server puts its pools' answer here."""
+        self.callers_waiting: Callable[[], dict[str, int]] = dict
+        """Asked at scrape time: requests in line, by caller. The data server puts its gates' answer here."""
+        self.waits: dict[str, Histogram] = {}
         self.upstream_dials: dict[str, int] = {}
         self.upstream_reused: dict[str, int] = {}
         self.upstream_errors: dict[tuple[str, str], int] = {}
@@ -148,6 +154,13 @@ class Metrics:
         """A request's head left for the upstream this long after it had arrived."""
         self.overhead.add(seconds)
 
+    def on_waited(self, caller: str, seconds: float) -> None:
+        """A request stood in line for its caller's limits, and was then served, refused or given up."""
+        wait = self.waits.get(caller)
+        if wait is None:
+            wait = self.waits[caller] = Histogram(WAIT_BOUNDS)
+        wait.add(seconds)
+
     def on_tunnel(self, operation: str, change: int) -> None:
         """A tunnel opened (1) or ended (-1)."""
         self.tunnels[operation] = self.tunnels.get(operation, 0) + change
@@ -188,6 +201,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
         yield from self._times_and_bytes()
+        yield from self._limits()
         yield from self._tunnels()
         yield from self._connections()
         yield from self._configuration()
@@ -231,10 +245,25 @@ class _Families(Collector):
             out.add_metric(labels, series.bytes_out)
         yield from (duration, first, into, out)
         overhead = _histogram(
-            "overhead_seconds", "From a request's head to its leaving for the upstream; a dial counts.", []
+            "overhead_seconds", "From a request's head to its leaving for the upstream; a dial and the queue count.", []
         )
         overhead.add_metric([], m.overhead.buckets(), m.overhead.total)
         yield overhead
+
+    def _limits(self) -> Iterator[Metric]:
+        m = self._metrics
+        waiting = _gauges("queue_waiting", "Requests waiting in line for their caller's limits now.", ["caller"])
+        now = m.callers_waiting()
+        for name, caller in m.snapshot.callers.items():
+            if caller.limits is not None:
+                waiting.add_metric([name], now.get(name, 0))
+        yield waiting
+        waits = _histogram(
+            "queue_wait_seconds", "How long requests stood in line, of those that had to; refused ones too.", ["caller"]
+        )
+        for name, wait in m.waits.items():
+            waits.add_metric([name], wait.buckets(), wait.total)
+        yield waits
 
     def _tunnels(self) -> Iterator[Metric]:
         m = self._metrics
@@ -282,17 +311,57 @@ class _Families(Collector):
         build = _gauges("build_info", "Version of the proxy and of Python.", ["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
-        credentials = _gauges(
-            "credential_ready", "1 when a request can be authenticated at once.", ["credential", "kind", "type"]
-        )
-        for name, credential in snapshot.credentials.items():
-            ready = credential.authorization() is not None
-            credentials.add_metric([name, credential.kind, credential.power.type.value], ready)
-        yield credentials
+        yield from _credentials(snapshot)
+        yield from _key_sets(snapshot)
         settings = _gauges("configuration_info", "The configuration in force.", ["source", "mode"])
         settings.add_metric([snapshot.source, snapshot.policy.mode.value], 1)
         yield settings
         yield _gauge("configured_callers", "Callers declared in the configuration.", len(snapshot.callers))
+
+
+def _credentials(snapshot: Snapshot) -> Iterator[Metric]:
+    one = ["credential"]
+    ready = _gauges(
+        "credential_ready", "1 when a request can be authenticated at once.", ["credential", "kind", "type"]
+    )
+    refused = _gauges("credential_refused", "1 while the upstream refuses what is shown to it.", one)
+    refusals = _counter("credential_refusals", "Times the upstream or its token endpoint refused it.", one)
+    success = _gauges(
+        "credential_last_success_timestamp_seconds", "When its secret was last read or a token minted.", one
+    )
+    reads = _counter("credential_source_reads", "Times its secret was read again.", ["credential", "source", "result"])
+    expiry = _gauges("credential_expiry_timestamp_seconds", "When the token at hand expires.", one)
+    mints = _counter("credential_mints", "Tokens asked for, by result.", ["credential", "result"])
+    seconds = SummaryMetricFamily(PREFIX + "credential_mint_seconds", "Time spent on minting tokens.", labels=one)
+    skew = _gauges("credential_clock_skew_seconds", "How far the token endpoint's clock is ahead of ours.", one)
+    for name, credential in snapshot.credentials.items():
+        state = credential.state()
+        ready.add_metric([name, credential.kind, credential.power.type.value], state.ready)
+        refused.add_metric([name], state.refused)
+        refusals.add_metric([name], state.refusals)
+        success.add_metric([name], state.succeeded_at)
+        for result, count in state.source_reads.items():
+            reads.add_metric([name, state.source, result], count)
+        if state.expires_at is not None:
+            expiry.add_metric([name], state.expires_at)
+        for result, count in state.mints.items():
+            mints.add_metric([name, result], count)
+        if state.mints:
+            seconds.add_metric([name], sum(state.mints.values()), state.mint_seconds)
+        if state.skew is not None:
+            skew.add_metric([name], state.skew)
+    yield from (ready, refused, refusals, success, reads, expiry, mints, seconds, skew)
+
+
+def _key_sets(snapshot: Snapshot) -> Iterator[Metric]:
+    keys = _gauges("key_set_keys", "Usable keys in the key set of callers with JWTs.", ["key_set"])
+    fetches = _counter("key_set_fetches", "Fetches of a key set, by result.", ["key_set", "result"])
+    for name, source in snapshot.key_sets.items():
+        state = source.state()
+        keys.add_metric([name], state.keys)
+        for result, count in state.fetches.items():
+            fetches.add_metric([name, result], count)
+    yield from (keys, fetches)
 
 
 def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:

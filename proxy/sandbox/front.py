@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from aiohttp import WSCloseCode, web
 
+from proxy.sandbox import signature
 from proxy.sandbox.answers import json_answer
 from proxy.sandbox.authentication import authorise, identify
 from proxy.sandbox.channel import refuse_in_a_frame
@@ -103,9 +104,15 @@ def _recognised(exchange: Exchange) -> Exchange:
     endpoint, sandbox, record = exchange.endpoint, exchange.sandbox, exchange.record
     if endpoint.admission in _KEYLESS:
         return exchange
-    identity = identify(exchange.request, sandbox, endpoint)
-    record.credential, record.credential_kind = identity.key.name, identity.kind
-    authorise(identity.key, endpoint)
+    try:
+        identity = identify(exchange.request, sandbox, endpoint)
+        record.credential, record.credential_kind = identity.key.name, identity.kind
+        authorise(identity.key, endpoint)
+    except Refusal as refusal:
+        kinds = [str(detail["errorType"]) for detail in refusal.details if "errorType" in detail]
+        sandbox.tally.refuse(" ".join([str(refusal.status), *kinds]))
+        raise
+    sandbox.tally.accept(identity.key.name, identity.kind)
     return replace(exchange, caller=identity.key)
 
 
@@ -122,6 +129,25 @@ async def _served(exchange: Exchange) -> web.StreamResponse:
     if caller is not None and not exchange.sandbox.limits.may_request(caller.workspace):
         # Documented: 429, per account; no Retry-After is. Invented: the sentence.
         raise Refusal(429, "rate limit exceeded; retry with exponential backoff")
+    return await (_minted(exchange) if exchange.endpoint.admission is Admission.SIGNATURE else _handled(exchange))
+
+
+async def _minted(exchange: Exchange) -> web.StreamResponse:
+    """A mint of a session token, counted while it runs: whether it succeeds, is refused or fails on purpose."""
+    sandbox = exchange.sandbox
+    header = signature.read_header(exchange.request.headers.get("Authorization", ""))
+    with sandbox.tally.minting(header.key_id if header is not None else "unsigned"):
+        await asyncio.sleep(sandbox.options.mint_seconds)
+        try:
+            response = await _handled(exchange)
+        except Refusal as refusal:
+            sandbox.tally.minted(refusal.status)
+            raise
+        sandbox.tally.minted(response.status)
+        return response
+
+
+async def _handled(exchange: Exchange) -> web.StreamResponse:
     fault = exchange.sandbox.dice.fault(exchange.endpoint.name)
     if isinstance(fault, int):
         raise Refusal(fault, "the sandbox was asked to fail this request")

@@ -54,6 +54,11 @@ async def _forget(request: web.Request) -> web.Response:
     return json_answer({})
 
 
+async def _tally(request: web.Request) -> web.Response:
+    """``GET /_sandbox/tally``: what became of every credential since the start, and of every mint."""
+    return json_answer(request.app[SANDBOX].tally.as_json())
+
+
 async def _keys(request: web.Request) -> web.Response:
     """``GET /_sandbox/keys``."""
     return json_answer({key.name: key_as_json(key) for key in request.app[SANDBOX].keys.all()})
@@ -114,6 +119,7 @@ def add_routes(router: web.UrlDispatcher, endpoints: tuple[Endpoint, ...]) -> No
     router.add_get("/_sandbox/operations", _guarded(operations))
     router.add_get("/_sandbox/seen", _guarded(_seen))
     router.add_delete("/_sandbox/seen", _guarded(_forget))
+    router.add_get("/_sandbox/tally", _guarded(_tally))
     router.add_get("/_sandbox/keys", _guarded(_keys))
     router.add_delete("/_sandbox/keys/{name}", _guarded(_delete_key))
     router.add_post("/_sandbox/gates/{name}", _guarded(_open_gate))

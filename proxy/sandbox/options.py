@@ -69,6 +69,8 @@ class SandboxOptions:
     faults: tuple[FaultRule, ...] = ()
     mint_failures: float = 0.0
     """How often one of the three token mints answers 503."""
+    mint_seconds: float = 0.0
+    """How long a mint of a session token takes: two that overlap can then be seen."""
     seed: int = 1
     """Of the dice that decide which requests fail: the same requests in the same order fail again."""
     rate_limit: float | None = None

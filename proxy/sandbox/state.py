@@ -17,6 +17,7 @@ from proxy.sandbox.responses_store import ResponseStore
 from proxy.sandbox.router_store import RouterStore
 from proxy.sandbox.seen import SeenLog
 from proxy.sandbox.sound import Instrument
+from proxy.sandbox.tally import Tally
 from proxy.sandbox.tokens import TokenMint
 from proxy.sandbox.voice_store import VoiceStore
 
@@ -32,6 +33,7 @@ class Sandbox:
         self.dice = Dice(options)
         self.gates = Gates()
         self.seen = SeenLog(options.seen_limit)
+        self.tally = Tally()
         self.operations = Operations(options)
         self.voices = VoiceStore(options.clock)
         self.dictionaries = DictionaryStore(options.clock)

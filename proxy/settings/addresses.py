@@ -18,11 +18,13 @@ _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+):([0-9]{1,5})")
 _NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
+_KEY_SET = re.compile(r"(https?)://([^/?#\s]+)(/[!-\"$-~]*)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(https?)://([^/@?#\s]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _HOW_TO_LISTEN = "write an IP address and a port: `127.0.0.1:8080`, `0.0.0.0:8080` or `[::1]:8080`"
 _HOW_UPSTREAM = "write scheme and host, and a port if it is not the usual one: `https://api.example.com`"
+_HOW_KEY_SET = "write the address of the issuer's key set: `https://id.example.com/keys`"
 _HOW_CONNECT = "write `http://host:port` or `http://user:password@host:port`"
 
 
@@ -33,6 +35,13 @@ class UpstreamUrl(NamedTuple):
     host: str
     port: int
     authority: str
+
+
+class KeySetUrl(NamedTuple):
+    """Where a key set is published. ``path`` begins with a slash and has the query, if any."""
+
+    host: UpstreamUrl
+    path: str
 
 
 class ConnectProxy(NamedTuple):
@@ -87,6 +96,21 @@ def parse_upstream_url(value: object) -> UpstreamUrl:
         )
     shown_host = f"[{host}]" if ":" in host else host
     return UpstreamUrl(scheme, host, port, shown_host if port == _DEFAULT_PORTS[scheme] else f"{shown_host}:{port}")
+
+
+def parse_key_set_url(value: object) -> KeySetUrl:
+    """``https://host[:port]/path``, or ``http://`` to this machine only: who can change the answer can be anyone."""
+    match = _KEY_SET.fullmatch(value) if isinstance(value, str) else None
+    if match is None or "@" in match[2]:
+        raise UnusableError("something that is no http or https URL", _HOW_KEY_SET)
+    scheme, authority, path = match[1].lower(), match[2], match[3] or "/"
+    host, port = _split_authority(authority, value, scheme)
+    if scheme == "http" and not _is_loopback(host):
+        found = f"{quoted(value)}, where anyone on the way could put keys of their own"
+        raise UnusableError(found, f"write `https://{authority}{path}`")
+    shown_host = f"[{host}]" if ":" in host else host
+    shown = shown_host if port == _DEFAULT_PORTS[scheme] else f"{shown_host}:{port}"
+    return KeySetUrl(UpstreamUrl(scheme, host, port, shown), path)
 
 
 def parse_connect_proxy(value: object) -> ConnectProxy:

@@ -16,17 +16,41 @@ from pydantic_core import PydanticCustomError
 
 from proxy.callers.token import DIGEST_OF_NOTHING, parse_digest
 from proxy.core.model import LOG_FIELDS, Address, KeyType, Level, LogFormat, LogLevel, Mode
+from proxy.credentials.iw1 import VARIANTS
 from proxy.credentials.kinds import KINDS
 from proxy.credentials.secret import SecretError
-from proxy.credentials.sources import Source, parse_source
+from proxy.credentials.sources import EVERY, ExecSource, Source, parse_command, parse_source, parse_variable
 from proxy.document import UnusableError, choose_from, describe, nearest, quoted
-from proxy.settings.addresses import UpstreamUrl, parse_address, parse_host_name, parse_origin, parse_upstream_url
-from proxy.settings.units import parse_duration, parse_duration_or_none, parse_size, parse_size_or_none
+from proxy.settings.addresses import (
+    KeySetUrl,
+    UpstreamUrl,
+    parse_address,
+    parse_host_name,
+    parse_key_set_url,
+    parse_origin,
+    parse_upstream_url,
+)
+from proxy.settings.claims import Claims, parse_claim_text, parse_claims, parse_key_source, parse_leeway
+from proxy.settings.units import (
+    parse_count,
+    parse_duration,
+    parse_duration_or_none,
+    parse_rate,
+    parse_size,
+    parse_size_or_none,
+)
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """Names of upstreams, credentials and callers: they become metric labels and, with Basic, a user name."""
 
 _GLOB = re.compile(r"[a-z0-9_.*]+")
+
+_WORKSPACE = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SIGNED_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
+_EXEC_KEYS = ("exec", "every", "environment")
+
+SHORTEST_PERIOD = 10.0
+"""Seconds between two runs of a command that prints a secret."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -62,6 +86,40 @@ def _parse_kind(value: object) -> str:
     if isinstance(value, str) and value in KINDS:
         return value
     raise UnusableError(f"{quoted(value)}, which is no kind of credential", choose_from(str(value), KINDS))
+
+
+def _parse_variant(value: object) -> str:
+    if isinstance(value, str) and value in VARIANTS:
+        return value
+    raise UnusableError(quoted(value), choose_from(value if isinstance(value, str) else "", VARIANTS))
+
+
+def _parse_secret_source(value: object) -> Source:
+    """A source as a text, or a command with its options as a mapping."""
+    if not isinstance(value, dict) or "exec" not in value:
+        return parse_source(value)
+    if any(key not in _EXEC_KEYS for key in value):
+        raise UnusableError("an unknown key beside `exec`", "write only `exec`, `every` and `environment`")
+    environment = value.get("environment", [])
+    if not isinstance(environment, list):
+        raise UnusableError(describe(environment), "write the names of variables as a list: `[VAULT_ADDR]`")
+    every = parse_duration(value.get("every", EVERY))
+    if every < SHORTEST_PERIOD:
+        remedy = f"write `every: {SHORTEST_PERIOD:g}s` or more; it is also run when what it printed is refused"
+        raise UnusableError("a period that is too short for a command", remedy)
+    return ExecSource(parse_command(value["exec"]), every, tuple(map(parse_variable, environment)))
+
+
+def _parse_workspace(value: object) -> str:
+    if isinstance(value, str) and _WORKSPACE.fullmatch(value):
+        return value
+    raise UnusableError(describe(value), "write the id alone, without `workspaces/`")
+
+
+def _parse_signed_host(value: object) -> str:
+    if isinstance(value, str) and _SIGNED_HOST.fullmatch(value):
+        return value
+    raise UnusableError(describe(value), "write a host, with its port if that is signed too: `api.example:8443`")
 
 
 def _parse_glob(value: object) -> str:
@@ -132,6 +190,30 @@ _DURATION: dict[str, Any] = {
 }  # a JSON Schema
 _SIZE: dict[str, Any] = {"anyOf": [{"type": "string", "pattern": r"^[0-9.]+ ?(B|[KMG]i?B)$"}, {"type": "integer"}]}
 _NONE = {"const": "none"}
+_ARGV: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1}  # a JSON Schema
+_SECRET_SOURCE: dict[str, Any] = {  # a JSON Schema
+    "anyOf": [
+        {"type": "string", "pattern": r"^(env:|file:/|exec:)"},
+        {
+            "type": "object",
+            "properties": {
+                "exec": _ARGV,
+                "every": _DURATION,
+                "environment": {"type": "array", "items": {"type": "string"}},
+            },
+            "required": ["exec"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+_CLAIMS: dict[str, Any] = {  # a JSON Schema
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+    },
+}
 
 Listen = Annotated[Address, _checked(parse_address), _text(r"^.+:[0-9]+$")]
 Glob = Annotated[str, _checked(_parse_glob), _text(r"^[a-z0-9_.*]+$")]
@@ -148,11 +230,21 @@ DurationOrNone = Annotated[
 ]
 Size = Annotated[int, _checked(parse_size), WithJsonSchema(_SIZE)]
 SizeOrNone = Annotated[int | None, _checked(parse_size_or_none), WithJsonSchema({"anyOf": [*_SIZE["anyOf"], _NONE]})]
+Rate = Annotated[float, _checked(parse_rate), _text(r"^[0-9.]+ ?/ ?(s|m|h)$")]
+Count = Annotated[int, _checked(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
 KeyLevel = Annotated[Level, _one_of(Level), _enum(Level)]
 TypeOfKey = Annotated[KeyType, _one_of(KeyType), _enum(KeyType)]
 CredentialKind = Annotated[str, _checked(_parse_kind), _choices(KINDS)]
-SecretSource = Annotated[Source, _checked(parse_source), _text(r"^(env:|file:/)")]
+SecretSource = Annotated[Source, _checked(_parse_secret_source), WithJsonSchema(_SECRET_SOURCE)]
+MintVariantName = Annotated[str, _checked(_parse_variant), _choices(VARIANTS)]
+WorkspaceId = Annotated[str, _checked(_parse_workspace), _text()]
+SignedHost = Annotated[str, _checked(_parse_signed_host), _text()]
 BaseUrl = Annotated[UpstreamUrl, _checked(parse_upstream_url), _text(r"^https?://")]
+KeySetAddress = Annotated[KeySetUrl, _checked(parse_key_set_url), _text(r"^https?://")]
+KeySource = Annotated[Source, _checked(parse_key_source), _text(r"^(env:|file:/)")]
+ClaimText = Annotated[str, _checked(parse_claim_text), _text()]
+ClaimValues = Annotated[Claims, _checked(parse_claims), WithJsonSchema(_CLAIMS)]
+Leeway = Annotated[float, _checked(parse_leeway), WithJsonSchema(_DURATION)]
 ProxyText = Annotated[str, _checked(_parse_secret_text), _text()]
 HostName = Annotated[str, _checked(parse_host_name), _text()]
 Origin = Annotated[str, _checked(parse_origin), _text(r"^https?://")]

@@ -16,16 +16,18 @@ from proxy.core.model import Address, Caller, LogSettings, Policy, SizeLimits, S
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
+from proxy.settings.credentials import resolve_credentials
+from proxy.settings.jwt_callers import resolve_jwt_callers
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
     ReadKey,
     Surroundings,
     build_tree,
     merge_catalogues,
-    resolve_credentials,
     resolve_upstreams,
 )
 from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers
+from proxy.settings.tokens import TOKEN_OPERATION, offers_tokens, resolve_desk
 
 ENVIRONMENT = "environment"
 """How faults and the snapshot name the source when there is no file."""
@@ -90,11 +92,14 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
     options = reading.options.settings
     served = resolve_upstreams(reading, around, faults)
     operations = merge_catalogues(reading, served, faults)
+    if offers_tokens(reading):
+        operations[TOKEN_OPERATION.name] = TOKEN_OPERATION
     tree = build_tree(reading, operations.values(), faults)
-    credentials = resolve_credentials(reading, around, faults)
+    credentials = resolve_credentials(reading, served, around, faults)
     table = RouteTable(served, credentials, operations)
     table.fill(reading, faults)
     callers, recognisers = resolve_callers(reading, operations, table.by_operation, faults)
+    jwt_recognisers, key_sets = resolve_jwt_callers(reading, callers, around, faults)
     _check_listeners(reading, faults)
     _check_sizes(reading, faults)
     by_operation = MappingProxyType(table.by_operation)
@@ -102,7 +107,7 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         tree=tree,
         operations=MappingProxyType(operations),
         anonymous=None if reading.callers else Caller(ANONYMOUS, by_operation),
-        recognisers=recognisers,
+        recognisers=(*recognisers, *jwt_recognisers),
         hosts=accepted_hosts(options.listen, options.hosts),
         origins=frozenset(options.origins),
         mode=options.mode,
@@ -116,6 +121,8 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         credentials=MappingProxyType(credentials),
         callers=MappingProxyType(callers),
         routes=tuple(table.routes),
+        desk=resolve_desk(reading, credentials, table.by_operation, faults),
+        key_sets=MappingProxyType(key_sets),
         time=TimeLimits(**options.time.model_dump()),
         size=SizeLimits(**options.size.model_dump()),
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),

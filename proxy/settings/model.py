@@ -10,8 +10,12 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.core.model import Address, KeyType, Level, LogSettings, Mode, SizeLimits, TimeLimits
+from proxy.credentials.iw1 import DOCUMENTED
 from proxy.settings.fields import (
     BaseUrl,
+    ClaimText,
+    ClaimValues,
+    Count,
     CredentialKind,
     Digests,
     Duration,
@@ -21,18 +25,25 @@ from proxy.settings.fields import (
     Globs,
     HostName,
     KeyLevel,
+    KeySetAddress,
+    KeySource,
+    Leeway,
     LevelOfLog,
     Listen,
     LogField,
+    MintVariantName,
     ModeName,
     Name,
     Origin,
     ProxyText,
+    Rate,
     Reference,
     SecretSource,
+    SignedHost,
     Size,
     SizeOrNone,
     TypeOfKey,
+    WorkspaceId,
 )
 
 _TIME = TimeLimits()
@@ -92,11 +103,34 @@ class CredentialSettings(Section):
     """What is shown to the upstream."""
 
     kind: CredentialKind = Field(
-        description="`api-key`: sent as `Authorization: Basic`, exactly as given.", examples=["api-key"]
+        description="`api-key`: sent as `Authorization: Basic`, exactly as given. `session-token`: a short-lived token "
+        "is minted from the key, kept fresh, and sent as `Bearer`.",
+        examples=["api-key"],
     )
     secret: SecretSource = Field(
-        description="Where the secret is: `env:NAME` or `file:/absolute/path`. Never the secret itself.",
+        description="Where the key is: `env:NAME`, `file:/absolute/path` (read again when it changes), "
+        '`exec:["command", "argument"]`, or a mapping of `exec`, `every` (how often it is run again, default `1h`) and '
+        "`environment` (names of variables that it sees besides PATH, HOME, LANG and XDG_*). Never the key itself.",
         examples=["env:INWORLD_API_KEY"],
+    )
+    allow_readable: bool = Field(
+        default=False,
+        description="Accept a key file that everyone on the machine, or the whole group of its owner, can read.",
+        examples=[True],
+    )
+    mint: MintVariantName = Field(
+        default=DOCUMENTED.name,
+        description="Of a session token: at the `documented` endpoint, or at the one that the vendor's `samples` use.",
+        examples=["documented"],
+    )
+    workspace: WorkspaceId | None = Field(
+        default=None, description="For `mint: samples`: the id of the key's workspace.", examples=["my-workspace"]
+    )
+    signed_host: SignedHost | None = Field(
+        default=None,
+        description="Of a session token: the host that the mint's signature names. Default: as the vendor documents it "
+        "for this upstream.",
+        examples=["api.inworld.ai"],
     )
     type: TypeOfKey = Field(
         default=KeyType.STANDARD,
@@ -122,16 +156,126 @@ class RouteSettings(Section):
     )
 
 
+class LimitSettings(Section):
+    """How much a caller may ask for. What is over a limit waits in the caller's own queue, or is refused with 429."""
+
+    requests: Rate | None = Field(
+        default=None,
+        description="Requests per second, minute or hour; one second's worth may come at once. More is "
+        "`rate_limited`. Default: no limit.",
+        examples=["50/s"],
+    )
+    concurrent: Count | None = Field(
+        default=None,
+        description="Requests in flight at once, streams and WebSockets included. More is `concurrency_limited`. "
+        "Default: no limit.",
+        examples=[20],
+    )
+    queue: Duration | None = Field(
+        default=None,
+        description="A request over a limit waits for its turn this long before it is refused; at most 1000 do. "
+        "Default: refused at once.",
+        examples=["2s"],
+    )
+
+
+class JwtSettings(Section):
+    """Tokens that an identity provider signs: which of them are a caller's. `exp` is needed in every one."""
+
+    jwks: KeySetAddress | None = Field(
+        default=None,
+        description="Where the issuer publishes its keys (a JWK set), by https. Fetched again every 10 minutes, and "
+        "for a key that is not known, at most once a minute. Either this or `key`.",
+        examples=["https://id.example.com/keys"],
+    )
+    key: KeySource | None = Field(
+        default=None,
+        description="One key, as `env:NAME` or `file:/absolute/path`: a public one (PEM), or a secret of at least 32 "
+        "bytes that the issuer shares (HS256).",
+        examples=["file:/etc/inworld-proxy/issuer.pem"],
+    )
+    issuer: ClaimText = Field(
+        description="Who signs the tokens: their `iss`, exactly.", examples=["https://id.example.com"]
+    )
+    audience: ClaimText = Field(
+        description="Whom the tokens are for: their `aud`, or one of it.", examples=["inworld-proxy"]
+    )
+    claims: ClaimValues = Field(
+        default_factory=tuple,
+        description="What else the tokens must say, by name: a text, or a list of which one is enough. A claim that is "
+        "a list must have it.",
+        examples=[{"team": "studio"}],
+    )
+    leeway: Leeway = Field(
+        default_factory=float,
+        description="How far the issuer's clock may be off, up to `60s`. Default: not at all.",
+        examples=["30s"],
+    )
+
+
 class CallerSettings(Section):
     """An application that may use the proxy, and what it may do."""
 
     token: Digests = Field(
-        description="SHA-256 digest of the caller's token, or a list of them while one is being replaced.",
+        default_factory=tuple,
+        description="SHA-256 digest of the caller's token, or a list of them while one is being replaced. "
+        "Either this or `jwt`.",
         examples=["sha256:…"],
+    )
+    jwt: JwtSettings | None = Field(
+        default=None,
+        description="The caller's tokens are signed by an identity provider.",
+        examples=[{"jwks": "https://id.example.com/keys"}],
     )
     allow: Globs = Field(
         description="Operations granted, by name or wildcard; one or a list. Everything else is refused.",
         examples=[["tts.*"]],
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings,
+        description="How much this caller may ask for. Each process counts for itself.",
+        examples=[{"requests": "50/s", "concurrent": 20, "queue": "2s"}],
+    )
+
+
+class TokenSettings(Section):
+    """Tokens of one kind, and the key they are minted from."""
+
+    credential: Reference | None = Field(
+        default=None,
+        description="Which credential they are minted from; without it, the one of the kind with the least power.",
+        examples=["live"],
+    )
+    allow_write: bool = Field(
+        default=False,
+        description="Mint from a key with write permission: whoever holds such a token may write.",
+        examples=[True],
+    )
+
+
+class OneTimeTokenSettings(TokenSettings):
+    """Tokens for one request each: TTS, STT and LLM, not Realtime. From an `api-key`."""
+
+    lifetime: Duration = Field(
+        default=300.0, description="How long one may wait to be used, up to `1h`.", examples=["5m"]
+    )
+
+
+class TokensSettings(Section):
+    """`POST /token`: tokens for browsers and mobile apps, for callers granted `proxy.token`. Off by default."""
+
+    realtime: TokenSettings | None = Field(
+        default=None,
+        description="Session tokens for Realtime, from a `session-token` credential.",
+        examples=[{"credential": "live"}],
+    )
+    one_time: OneTimeTokenSettings | None = Field(
+        default=None,
+        description="One-time tokens for TTS, STT and LLM, from an `api-key`; the upstream mints 60 a minute a key.",
+        examples=[{"credential": "workspace", "lifetime": "5m"}],
+    )
+    per_minute: Count = Field(
+        default=30, description="Tokens that one caller may have in a minute, of all kinds together.", examples=[30]
     )
 
 
@@ -246,4 +390,9 @@ class Configuration(Section):
     )
     time: TimeSettings = Field(default_factory=TimeSettings, description="Limits in time.")
     size: SizeSettings = Field(default_factory=SizeSettings, description="Limits in size.")
+    tokens: TokensSettings = Field(
+        default_factory=TokensSettings,
+        description="`POST /token`: tokens for browsers and mobile apps.",
+        examples=[{"realtime": {"credential": "live"}}],
+    )
     log: LogSection = Field(default_factory=LogSection, description="The request log.")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -170,7 +170,9 @@ def _section_at(model: type[Section], loc: tuple[str | int, ...]) -> type[Sectio
         return model
     field = _field_at(model, loc)
     annotation = field.annotation if field is not None else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+    # A section that may be left out is `Section | None`.
+    choices = (annotation, *get_args(annotation))
+    return next((each for each in choices if isinstance(each, type) and issubclass(each, Section)), None)
 
 
 def _field_at(model: type[Section], loc: tuple[str | int, ...]) -> FieldInfo | None:
@@ -193,7 +195,8 @@ def _without(value: object, loc: tuple[str | int, ...]) -> object:
         case (dict(), (str() as key, *rest)) if key in value:
             kept = _without(value[key], tuple(rest)) if rest and isinstance(value[key], dict | list) else None
             pruned = {other: item for other, item in value.items() if other != key}
-            return pruned if kept is None else {**pruned, key: kept}
+            # What is missing in a section cannot be taken out of it; then the section is.
+            return pruned if kept is None or kept is value[key] else {**pruned, key: kept}
         case (list(), (int() as index, *_)) if index < len(value):
             return [*value[:index], *value[index + 1 :]]
         case _:

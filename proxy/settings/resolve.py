@@ -1,7 +1,8 @@
-"""From the sections to what they name: catalogues, upstreams, credentials.
+"""From the sections to what they name: catalogues and upstreams.
 
-What belongs here: everything that needs a file, the environment or another section to be judged, except routes and
-callers (``routing.py``). Faults are added to the list that is passed along, so that all of them are found in one go.
+What belongs here: everything that needs a file, the environment or another section to be judged, except credentials
+(``credentials.py``), routes and callers (``routing.py``). Faults are added to the list that is passed along, so that
+all of them are found in one go.
 """
 
 from __future__ import annotations
@@ -12,19 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxy.catalogue.load import BUILT_IN, Catalogue, load_built_in, load_catalogue
-from proxy.core.model import Credential, KeyPower, KeyType, Level, Operation, Upstream
+from proxy.core.model import Operation, Upstream
 from proxy.core.target import OperationTree, TemplateError
-from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
-from proxy.credentials.kinds import KINDS
 from proxy.credentials.secret import Secret, SecretError
-from proxy.credentials.sources import EnvironmentSource, Source, parse_source, read_source
+from proxy.credentials.sources import Source, parse_source, read_source
 from proxy.document import Document, Fault, KeyPath, UnusableError, nearest, quoted
 from proxy.settings.addresses import UpstreamUrl, parse_connect_proxy, parse_upstream_url
-from proxy.settings.model import CredentialSettings, UpstreamSettings
+from proxy.settings.model import UpstreamSettings
 from proxy.settings.reading import Entry, Reading
 
 _ENDINGS = (".yaml", ".yml")
-_NO_KEY = "set it to the key that the Portal's Base64 copy action gives, or name a configuration file with --config"
 
 
 ReadKey = Callable[[Source, Mapping[str, str]], Secret]
@@ -87,44 +85,6 @@ def build_tree(reading: Reading, operations: Iterable[Operation], faults: list[F
             reading.document.fault(("upstreams",), f"catalogues that do not fit together: {exc}", "change one")
         )
         return OperationTree.of(())
-
-
-def resolve_credentials(reading: Reading, around: Surroundings, faults: list[Fault]) -> dict[str, Credential]:
-    """The credentials that could be made. One that could not is missing, and its faults are said."""
-    credentials: dict[str, Credential] = {}
-    for name, entry in reading.credentials.items():
-        if entry is None:
-            continue
-        _check_permissions(reading.document, entry, faults)
-        settings = entry.settings
-        try:
-            secret = around.read_key(settings.secret, around.environ)
-            credentials[name] = KINDS[settings.kind](name, secret, key_power(settings))
-        except SecretError as exc:
-            path = (*entry.path, "secret")
-            from_nothing = reading.document.place(path).line is None and settings.secret == EnvironmentSource(
-                ENVIRONMENT_VARIABLE
-            )
-            remedy = _NO_KEY if from_nothing and not around.environ.get(ENVIRONMENT_VARIABLE) else exc.remedy
-            faults.append(reading.document.fault(path, exc.found, remedy))
-    return credentials
-
-
-def key_power(settings: CredentialSettings) -> KeyPower:
-    """What the key may do, as declared. A realtime-only key has no permissions whatever the defaults say."""
-    if settings.type is KeyType.REALTIME_ONLY:
-        return KeyPower(settings.type, Level.NONE, Level.NONE)
-    return KeyPower(settings.type, settings.permissions.voices, settings.permissions.router)
-
-
-def _check_permissions(document: Document, entry: Entry[CredentialSettings], faults: list[Fault]) -> None:
-    settings = entry.settings
-    if settings.type is not KeyType.REALTIME_ONLY or "permissions" not in settings.model_fields_set:
-        return
-    permissions = settings.permissions
-    if permissions.voices is not Level.NONE or permissions.router is not Level.NONE:
-        path = (*entry.path, "permissions")
-        faults.append(document.fault(path, "permissions of a realtime-only key", "remove them: such a key has none"))
 
 
 def _catalogue(

@@ -23,9 +23,11 @@ from proxy.core.model import (
 )
 from proxy.core.policy import check_power
 from proxy.document import Document, Fault, KeyPath, choose_from, nearest, quoted
+from proxy.settings.credentials import key_power
+from proxy.settings.limits import resolve_limits
 from proxy.settings.model import RouteSettings
 from proxy.settings.reading import Entry, Reading
-from proxy.settings.resolve import Served, key_power
+from proxy.settings.resolve import Served
 
 ANONYMOUS = "anonymous"
 """Who everyone is when no callers are declared; no declared caller may have this name."""
@@ -145,7 +147,8 @@ def resolve_callers(
                 found = f"a digest that `{owner}` has already"
                 remedy = "make a token of its own for each caller with `inworld-proxy token`"
                 faults.append(document.fault(_item(document, entry.path, "token", index), found, remedy))
-        callers[name] = Caller(name, shared_routes, frozenset(granted))
+        limits = resolve_limits(entry.settings.limits, document, entry.path, faults)
+        callers[name] = Caller(name, shared_routes, frozenset(granted), limits)
     recogniser = token_recogniser((digest, callers[name]) for digest, name in owners.items())
     return callers, (recogniser,) if callers else ()
 

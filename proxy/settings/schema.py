@@ -42,6 +42,8 @@ class _Spelled(GenerateJsonSchema):
                 described["default"] = "none"
             else:
                 del described["default"]
+        elif described.get("type") == "integer":
+            described["default"] = schema["default"]  # a count, not a size
         return described
 
 

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``10s``, ``500ms``, ``8KiB``. Pure; raises ``UnusableError``."""
+"""Durations, sizes and rates as people write them: ``10s``, ``8KiB``, ``50/s``. Pure; raises ``UnusableError``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from proxy.document import UnusableError, quoted
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?(B|[KMG]i?B)")
 
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?/ ?(s|m|h)")
+
 SECONDS: Mapping[str, float] = MappingProxyType({"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400})
 BYTES: Mapping[str, int] = MappingProxyType(
     {"B": 1, "KB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30}
@@ -18,6 +20,7 @@ BYTES: Mapping[str, int] = MappingProxyType(
 NO_LIMIT = "none"
 
 _HOW_LONG = "write a duration such as `500ms`, `10s`, `2m` or `1h` (a number is seconds)"
+_HOW_OFTEN = "write a rate such as `50/s`, `600/m` or `5000/h`"
 _HOW_LARGE = "write a size such as `8KiB` or `512MB` (a number is bytes)"
 
 
@@ -53,6 +56,27 @@ def parse_size(value: object) -> int:
 def parse_size_or_none(value: object) -> int | None:
     """Bytes, or None for ``none``: no limit."""
     return None if value == NO_LIMIT else parse_size(value)
+
+
+def parse_rate(value: object) -> float:
+    """Requests per second, more than zero."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise UnusableError(quoted(value), _HOW_OFTEN)
+    rate = float(match[1]) / SECONDS[match[2]]
+    if rate <= 0:
+        remedy = "write more than zero; to refuse a caller altogether, remove it"
+        raise UnusableError(f"{quoted(value)}, which lets nothing through", remedy)
+    return rate
+
+
+def parse_count(value: object) -> int:
+    """A whole number, at least one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UnusableError(quoted(value), "write a whole number, such as `20`")
+    if value < 1:
+        raise UnusableError(f"{quoted(value)}, which lets nothing through", "write at least 1")
+    return value
 
 
 def spell_duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ Every head is one buffer, written at once. The credential is the last line of a 
 
 from __future__ import annotations
 
+from proxy.core.cors import Preflight
 from proxy.core.errors import OUTCOMES, REASONS, error_body, proxy_status
 from proxy.core.model import Allow, Deny, RequestHead
 from proxy.wire.framing import BodyCursor, ChunkedCursor, CloseCursor, LengthCursor
@@ -17,8 +18,11 @@ _UPGRADE_REQUEST = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 _CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 
 
-def answer(deny: Deny, *, close: bool, head_only: bool, retry_after: int | None = None) -> bytes:
-    """A whole answer made here: status, JSON in the operation's shape, Proxy-Status. No text of an exception."""
+def answer(deny: Deny, *, close: bool, head_only: bool, retry_after: int | None = None, more: bytes = b"") -> bytes:
+    """A whole answer made here: status, JSON in the operation's shape, Proxy-Status. No text of an exception.
+
+    ``more`` are further field lines, complete.
+    """
     status = OUTCOMES[deny.code].status
     body = error_body(deny.code, deny.message, deny.shape)
     lines = [
@@ -39,10 +43,23 @@ def answer(deny: Deny, *, close: bool, head_only: bool, retry_after: int | None 
         lines.append(_CLOSE)
     if retry_after is not None:
         lines.append(b"Retry-After: %d\r\n" % retry_after)
+    lines.append(more)
     lines.append(b"\r\n")
     if not head_only:
         lines.append(body)
     return b"".join(lines)
+
+
+def json_answer(body: bytes, *, close: bool, more: bytes) -> bytes:
+    """A whole 200 made here, for one reader and no cache."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    return head + b"Cache-Control: no-store\r\n" + more + (_CLOSE if close else b"") + b"\r\n" + body
+
+
+def preflight_answer(preflight: Preflight, *, close: bool) -> bytes:
+    """The answer to a browser's question."""
+    head = b"HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\n"
+    return head + preflight.lines + (_CLOSE if close else b"") + b"\r\n"
 
 
 def request_bytes(head: RequestHead, allow: Allow, length: int, host: bytes, authorization: bytes) -> bytes:

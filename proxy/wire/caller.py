@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from typing import TYPE_CHECKING, cast
 
+from proxy.core.cors import is_preflight, response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.model import Allow, Decision, Deny
-from proxy.core.policy import decide
+from proxy.core.model import Allow, Decision, Deny, Local
+from proxy.core.policy import decide, decide_preflight
 from proxy.observe.record import Ending, Record
-from proxy.wire.answer import answer
+from proxy.wire.answer import answer, preflight_answer
 from proxy.wire.deadlines import NEVER
 from proxy.wire.exchange import Exchange
 from proxy.wire.framing import LengthCursor
 from proxy.wire.head import RequestParts, read_request
 from proxy.wire.memo import Memo, remember
+from proxy.wire.token import TokenRequest
 
 if TYPE_CHECKING:
     from proxy.wire.server import DataServer
@@ -38,6 +41,8 @@ SLOW = 60.0
 
 MOST_AT_ONCE = 32
 """Pipelined requests answered before other connections get their turn."""
+
+logger = logging.getLogger("proxy")
 
 _CANONICAL_PREFIX = re.compile(r"(?:/[A-Za-z0-9\-._~:=@!$&'()*+,]+)*/?")
 """What of a refused target is logged: nothing of an absolute form, which may carry a user name and a password."""
@@ -69,7 +74,7 @@ class CallerConnection(asyncio.Protocol):
     def __init__(self, server: DataServer) -> None:
         self.server = server
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
-        self.exchange: Exchange | None = None
+        self.exchange: Exchange | TokenRequest | None = None
         self.peer = ""
         self.deadline = NEVER
         self.looked_at = NEVER
@@ -105,6 +110,8 @@ class CallerConnection(asyncio.Protocol):
                 rest = exchange.on_request_data(data)
                 if rest:
                     self._keep_for_later(rest)
+                    if self.exchange is None:
+                        self._read()  # it was answered at once
         elif not self._lingering:
             self._pending = self._pending + data if self._pending else data
             self._read()
@@ -266,7 +273,12 @@ class CallerConnection(asyncio.Protocol):
             self._refuse_unread(Code.TARGET_TOO_LONG)
             return False
         self._pending = data[end + 4 :]
-        self._begin(data[: end + 4])
+        try:
+            self._begin(data[: end + 4])
+        except Exception:
+            # The one boundary of a request: a bug in judging or sending it must not take the caller's answer with it.
+            logger.exception("a request failed inside the proxy")
+            self._fail_on_bug()
         return True
 
     def _await_head(self, data: bytes, longest_line: int, longest_head: int) -> bool:
@@ -300,6 +312,9 @@ class CallerConnection(asyncio.Protocol):
         if isinstance(read, Deny):
             self._refuse(Record(received, moment, "OTHER", "", self.peer), read, None)
             return
+        if is_preflight(read.head.method, read.head.noted) and not server.draining:
+            self._answer_preflight(read, received, moment)
+            return
         if server.draining:
             decision: Decision = Deny(Code.DRAINING, MESSAGES[Code.DRAINING])
         else:
@@ -310,8 +325,49 @@ class CallerConnection(asyncio.Protocol):
             record.operation = None if decision.operation is None else decision.operation.name
             self._refuse(record, decision, read)
             return
+        if isinstance(decision, Local):
+            self._serve_local(read, decision, received, moment)
+            return
         self._memo = remember(raw, snapshot, second, read, decision)
         self._serve(read, decision, received, moment)
+
+    def _fail_on_bug(self) -> None:
+        if self.exchange is not None:
+            self.exchange.abort()
+            self.exchange = None
+        elif not self._lingering:
+            record = Record(time.monotonic(), time.time(), "OTHER", "", self.peer)
+            self._refuse(record, Deny(Code.INTERNAL, MESSAGES[Code.INTERNAL]), None)
+
+    def _serve_local(self, parts: RequestParts, local: Local, received: float, moment: float) -> None:
+        head = parts.head
+        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        record.caller = local.caller.name
+        record.operation = local.operation.name
+        desk = self.server.snapshot.desk
+        assert desk is not None  # noqa: S101 - for the type checker; the operation exists only with its desk
+        self.deadline = NEVER
+        self.exchange = request = TokenRequest(self, parts, local, record, desk)
+        body, self._pending = self._pending, b""
+        rest = request.start(body)
+        if rest:
+            self._pending = rest + self._pending
+
+    def _answer_preflight(self, parts: RequestParts, received: float, moment: float) -> None:
+        head = parts.head
+        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        preflight = decide_preflight(self.server.snapshot.policy, head)
+        if isinstance(preflight, Deny) or parts.length:
+            deny = preflight if isinstance(preflight, Deny) else Deny(Code.BAD_REQUEST, "A preflight has no body.")
+            self._refuse(record, deny, parts)
+            return
+        record.status = 204
+        self.write(preflight_answer(preflight, close=not parts.keep_alive))
+        self.server.finish(record)
+        if parts.keep_alive:
+            self._await_request()
+        else:
+            self._close()
 
     def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
         head = parts.head
@@ -322,8 +378,16 @@ class CallerConnection(asyncio.Protocol):
         record.credential = allow.route.credential.name
         if allow.audited is not None:
             record.would_refuse = allow.audited.code
+        exchange = Exchange(self, parts, allow, record)
+        caller = allow.caller
+        if caller.limits is not None:
+            refusal = exchange.enter(self.server.gates.of(caller.name, caller.limits))
+            if refusal is not None:
+                deny = Deny(refusal.code, refusal.message, allow.operation, caller, None, allow.operation.errors)
+                self._refuse(record, deny, parts, retry_after=refusal.retry_after)
+                return
         self.deadline = NEVER
-        self.exchange = exchange = Exchange(self, parts, allow, record)
+        self.exchange = exchange
         body, self._pending = self._pending, b""
         rest = exchange.start(body)
         if rest:
@@ -333,11 +397,13 @@ class CallerConnection(asyncio.Protocol):
 
     # -- refusing and closing -----------------------------------------------------------------------------------------
 
-    def _refuse(self, record: Record, deny: Deny, parts: RequestParts | None) -> None:
+    def _refuse(
+        self, record: Record, deny: Deny, parts: RequestParts | None, *, retry_after: int | None = None
+    ) -> None:
         """Answers a request that goes nowhere, and finds the next one if its body allows."""
         record.code = deny.code
         record.status = OUTCOMES[deny.code].status
-        record.ending = Ending.REFUSED
+        record.ending = Ending.FAILED if deny.code is Code.INTERNAL else Ending.REFUSED
         match = _CANONICAL_PREFIX.match(record.path)
         record.path = match.group()[:LONGEST_LOGGED_PATH] if match else ""
         keep = parts is not None and parts.keep_alive and not self.server.draining
@@ -345,7 +411,8 @@ class CallerConnection(asyncio.Protocol):
             keep = 0 < parts.length <= MOST_DISCARDED and not parts.expects_continue
             self._discard = LengthCursor(parts.length) if keep else None
         head_only = parts is not None and parts.head.method == "HEAD"
-        self.write(answer(deny, close=not keep, head_only=head_only))
+        more = b"" if parts is None else response_lines(parts.head.noted, self.server.snapshot.policy.origins)
+        self.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more))
         self.server.finish(record)
         if keep:
             self._await_request()

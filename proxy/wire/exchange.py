@@ -11,9 +11,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.headers import has_member
 from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
+from proxy.credentials.refusal import says_refused, without_echo
+from proxy.limits.gate import Gate, Refusal
 from proxy.observe.record import Ending, Record
 from proxy.wire.answer import (
     CONTINUE,
@@ -29,6 +32,7 @@ from proxy.wire.dial import DialError
 from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, FramingError, LengthCursor
 from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, response_length
 from proxy.wire.pool import Pool, prepare
+from proxy.wire.refusal import MOST_HELD, HeldAnswer
 from proxy.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
     from proxy.wire.upstream import UpstreamConnection
 
 MOST_EARLY = 65536
-"""Body bytes held while a connection is being made; then the caller is paused."""
+"""Body bytes held while a request waits for its turn or a connection; then the caller is paused."""
+
+MOST_REPLAYED = 65536
+"""Body bytes kept for the one case in which a request may be sent again: a refused token."""
 
 GONE = 499
 """What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
@@ -50,21 +57,26 @@ class Exchange:
 
     __slots__ = (
         "_allow",
+        "_authorization",
         "_caller",
         "_caller_full",
         "_early",
+        "_gate",
         "_head_sent",
+        "_held",
         "_keep",
         "_over",
         "_parts",
         "_pool",
         "_record",
+        "_replay",
         "_request_cursor",
         "_response_cursor",
         "_reusable",
         "_server",
         "_task",
         "_upstream",
+        "_waiting",
         "request_done",
     )
 
@@ -76,8 +88,14 @@ class Exchange:
         self._record = record
         self._pool: Pool = caller.server.pools[allow.route.upstream.name]
         self._upstream: UpstreamConnection | None = None
+        self._gate: Gate | None = None
+        self._waiting = False
         self._task: asyncio.Task[None] | None = None
+        self._authorization = b""
         self._early: list[bytes] = []
+        self._held: HeldAnswer | None = None
+        # What a minted token went out with may have to go out again; a static key never does, so nothing is kept.
+        self._replay: list[bytes] | None = [] if allow.route.credential.renews else None
         self._head_sent = False
         self._caller_full = False
         self._keep = parts.keep_alive
@@ -93,6 +111,15 @@ class Exchange:
 
     # -- the request --------------------------------------------------------------------------------------------------
 
+    def enter(self, gate: Gate) -> Refusal | None:
+        """Asks for a place within the caller's limits: has it, waits for it from ``start()`` on, or is told why not."""
+        entered = gate.enter(self)
+        if isinstance(entered, Refusal):
+            return entered
+        self._gate = gate
+        self._waiting = not entered
+        return None
+
     def start(self, body: bytes) -> bytes:
         """Sends the request, or starts what has to happen before that. Returns what came after its body."""
         rest = body
@@ -101,14 +128,37 @@ class Exchange:
             if limit is not None and self._parts.length > limit:
                 self._fail(Code.BODY_TOO_LARGE)
                 return b""
-            if self._parts.expects_continue and not body:
-                self._caller.write(CONTINUE)
             if body:
                 rest = self.on_request_data(body)
                 if self._over:
                     return rest
-            else:
-                self._caller.expect_more()
+            elif not (self._waiting and self._parts.expects_continue):
+                self._ask_for_body()
+        if not self._waiting:
+            self._go()
+        return rest
+
+    def on_admitted(self, waited: float) -> None:
+        """The gate's call: this request's turn has come."""
+        self._waiting = False
+        self._server.metrics.on_waited(self._allow.caller.name, waited)
+        if self._parts.expects_continue and not self.request_done and not self._record.request_bytes:
+            self._ask_for_body()
+        self._go()
+
+    def on_refused(self, refusal: Refusal, waited: float) -> None:
+        """The gate's call: this request's turn did not come in time."""
+        self._waiting = False
+        self._gate = None
+        self._server.metrics.on_waited(self._allow.caller.name, waited)
+        self._fail(refusal.code, refusal.message, retry_after=refusal.retry_after)
+
+    def _ask_for_body(self) -> None:
+        if self._parts.expects_continue:
+            self._caller.write(CONTINUE)
+        self._caller.expect_more()
+
+    def _go(self) -> None:
         authorization = self._allow.route.credential.authorization()
         connection = self._pool.take() if authorization is not None else None
         if authorization is None or connection is None:
@@ -116,7 +166,6 @@ class Exchange:
         else:
             self._record.reused = True
             self._send(connection, authorization)
-        return rest
 
     def on_request_data(self, data: bytes) -> bytes:
         """The caller sent more of the body. Returns what came after it."""
@@ -132,6 +181,10 @@ class Exchange:
         if limit is not None and self._record.request_bytes > limit:
             self._fail(Code.BODY_TOO_LARGE)
             return b""
+        if self._replay is not None:
+            self._replay.append(out)
+            if self._record.request_bytes > MOST_REPLAYED:
+                self._replay = None
         upstream = self._upstream
         if upstream is None:
             self._early.append(out)
@@ -151,6 +204,13 @@ class Exchange:
     async def _prepare(self) -> None:
         try:
             authorization, connection = await prepare(self._allow.route.credential, self._pool)
+            self._task = None
+            self._record.reused = connection.used > 1
+            if connection.transport.is_closing():
+                connection.discard()
+                self._fail(Code.UPSTREAM_CLOSED)
+            else:
+                self._send(connection, authorization)
         except CredentialUnavailable as exc:
             self._task = None
             self._fail(Code.CREDENTIAL_UNAVAILABLE, retry_after=max(1, round(exc.retry_after)))
@@ -162,17 +222,10 @@ class Exchange:
             self._task = None
             self._fail(Code.INTERNAL)
             raise
-        else:
-            self._task = None
-            self._record.reused = connection.used > 1
-            if connection.transport.is_closing():
-                connection.discard()
-                self._fail(Code.UPSTREAM_CLOSED)
-            else:
-                self._send(connection, authorization)
 
     def _send(self, connection: UpstreamConnection, authorization: bytes) -> None:
         self._upstream = connection
+        self._authorization = authorization
         connection.exchange = self
         allow, head = self._allow, self._parts.head
         if allow.operation.kind is Kind.WEBSOCKET:
@@ -214,6 +267,9 @@ class Exchange:
         if out:
             self._record.response_bytes += len(out)
             self._caller.write(out)
+        elif self._held is not None:
+            self._on_held(self._held, rest)
+            return
         if rest is None:
             self._upstream.deadline = self._server.loop.time() + self._pool.time.idle  # type: ignore[union-attr]  # it called
         else:
@@ -239,17 +295,13 @@ class Exchange:
             record.request_id = request_id.decode("latin-1")
         if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
             self._reusable = False
-        modern = self._parts.head.version == 11
-        framing, cursor = frame_for_caller(response, length, modern=modern)
-        if length < 0 and not modern:
-            self._keep = False
-        if not self.request_done and response.status >= 300:
-            self._stop_upload()
-        if not self.request_done or self._server.draining:
-            self._keep = False
-        connection = b"" if self._keep and modern else (_KEEP if self._keep else _CLOSE)
-        out = response_bytes(response, framing=framing, connection=connection)
-        self._head_sent = True
+        if response.status in (401, 403):
+            self._held = HeldAnswer(response, length)
+            self._response_cursor = self._held
+            self.on_response_data(body)
+            return
+        framing, cursor = frame_for_caller(response, length, modern=self._parts.head.version == 11)
+        out = self._head_for_caller(response, framing, unbounded=length < 0)
         if cursor is None:
             self._caller.write(out)
             self._reusable = self._reusable and not body
@@ -276,6 +328,64 @@ class Exchange:
             self._reusable = self._reusable and not rest
             self._finish()
 
+    def _head_for_caller(self, response: ResponseHead, framing: bytes, *, unbounded: bool) -> bytes:
+        """The head as it goes to the caller, after which nothing can be undone."""
+        modern = self._parts.head.version == 11
+        if not self.request_done and response.status >= 300:
+            self._stop_upload()
+        if not self.request_done or self._server.draining or (unbounded and not modern):
+            self._keep = False
+        connection = b"" if self._keep and modern else (_KEEP if self._keep else _CLOSE)
+        self._head_sent = True
+        if b"origin" in self._parts.head.noted:
+            framing += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
+        return response_bytes(response, framing=framing, connection=connection)
+
+    def _on_held(self, held: HeldAnswer, rest: bytes | None) -> None:
+        """More of an answer that may refuse the credential has arrived; ``rest`` is not None when it is whole."""
+        upstream = self._upstream
+        if rest is None and held.size <= MOST_HELD and upstream is not None:
+            upstream.deadline = self._server.loop.time() + self._pool.time.idle
+            self._server.deadlines.watch(upstream)
+            return
+        self._held = None
+        content = held.content
+        if rest is None:
+            self._pass_on(held, content)
+            return
+        self._reusable = self._reusable and not rest
+        credential = self._allow.route.credential
+        if says_refused(held.response.status, content):
+            if credential.refused(self._authorization) and self._replay is not None:
+                self._send_again(self._replay)
+                return
+            content = without_echo(content)
+        declared = held.response.noted.get(b"content-length", b"0")
+        length = declared if self._parts.head.method == "HEAD" else b"%d" % len(content)
+        out = self._head_for_caller(held.response, b"Content-Length: " + length + b"\r\n", unbounded=False)
+        self._record.response_bytes += len(content)
+        self._caller.write(out + content)
+        self._finish()
+
+    def _pass_on(self, held: HeldAnswer, content: bytes) -> None:
+        """Too long to be a refusal: what there is goes out, and the rest as it comes."""
+        modern = self._parts.head.version == 11
+        cursor = held.pass_on(chunked=modern)
+        self._response_cursor = cursor
+        framing = b"Transfer-Encoding: chunked\r\n" if modern else b""
+        out = self._head_for_caller(held.response, framing, unbounded=True) + cursor.wrap(content)
+        self._record.response_bytes += len(content)
+        self._caller.write(out)
+
+    def _send_again(self, body: list[bytes]) -> None:
+        """The token was refused and nothing has gone to the caller: once more, with a fresh one."""
+        self._record.retried = True
+        self._replay = None
+        self._response_cursor = None
+        self._early = [*body]
+        self._let_go()
+        self._task = self._server.spawn(self._prepare())
+
     def _switch(self, response: ResponseHead, early: bytes) -> None:
         """The upstream answered 101: to a WebSocket handshake it is a tunnel now, to anything else an error."""
         noted = response.noted
@@ -292,7 +402,9 @@ class Exchange:
         self._pool.release(upstream)
         self._caller.write(switch_bytes(response, self._allow))
         transport, early_in = self._caller.leave_to_tunnel()
-        Tunnel(self._server, self._record, transport, upstream.transport).open(early_in, early)
+        shown = (self._allow.route.credential, self._authorization)
+        gate, self._gate = self._gate, None
+        Tunnel(self._server, self._record, transport, upstream.transport, shown, gate).open(early_in, early)
 
     # -- the ends -----------------------------------------------------------------------------------------------------
 
@@ -300,7 +412,9 @@ class Exchange:
         """The upstream closed, cleanly or not."""
         if self._response_cursor is not None:
             self._reusable = False
-            if exc is None and self._response_cursor.end():
+            if exc is None and self._held is not None and self._held.end():
+                self._on_held(self._held, b"")
+            elif exc is None and self._response_cursor.end():
                 if self._parts.head.version == 11:
                     self._caller.write(CHUNKED_END)
                 self._finish()
@@ -408,18 +522,16 @@ class Exchange:
         operation = self._allow.operation
         deny = Deny(code, message or MESSAGES[code], operation, self._allow.caller, None, operation.errors)
         head_only = self._parts.head.method == "HEAD"
-        self._caller.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after))
+        more = response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
+        answered = answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more)
+        self._caller.write(answered)
         self._end()
         self._caller.on_exchange_over(keep=keep)
 
     def _finish(self) -> None:
         """The response is whole."""
-        upstream = self._upstream
         keep = self._keep and self.request_done
-        if upstream is not None and self._reusable and self.request_done:
-            self._upstream = None
-            upstream.deadline = NEVER
-            self._pool.give_back(upstream)
+        self._let_go()
         self._end()
         self._caller.on_exchange_over(keep=keep)
 
@@ -430,6 +542,27 @@ class Exchange:
             self._task = None
         self._drop_upstream()
         self._server.finish(self._record)
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            self._leave(gate)
+
+    def _leave(self, gate: Gate) -> None:
+        """Makes room within the caller's limits, exactly once; a tunnel does it for the exchange that it was."""
+        if self._waiting:
+            self._waiting = False
+            self._server.metrics.on_waited(self._allow.caller.name, gate.abandon(self))
+        else:
+            gate.leave()
+
+    def _let_go(self) -> None:
+        """The upstream has answered in full: back to the pool with its connection, if that is clean."""
+        upstream = self._upstream
+        if upstream is not None and self._reusable and self.request_done:
+            self._upstream = None
+            upstream.deadline = NEVER
+            self._pool.give_back(upstream)
+        else:
+            self._drop_upstream()
 
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None

@@ -112,8 +112,22 @@ async def prepare(credential: Credential, pool: Pool) -> tuple[bytes, UpstreamCo
     """
     authorization = credential.authorization()
     if authorization is None:
-        await credential.refresh()
-        authorization = credential.authorization()
-        if authorization is None:
-            raise CredentialUnavailable(credential.name)
-    return authorization, pool.take() or await pool.dial()
+        authorization = await _refreshed(credential)
+    connection = pool.take()
+    if connection is None:
+        connection = await pool.dial()
+        # A dial may take longer than a token has left: what is sent is what is good now.
+        try:
+            authorization = credential.authorization() or await _refreshed(credential)
+        except BaseException:
+            pool.give_back(connection)
+            raise
+    return authorization, connection
+
+
+async def _refreshed(credential: Credential) -> bytes:
+    await credential.refresh()
+    authorization = credential.authorization()
+    if authorization is None:
+        raise CredentialUnavailable(credential.name)
+    return authorization

@@ -9,6 +9,7 @@ import time
 from collections.abc import Coroutine, Mapping
 
 from proxy.core.model import Snapshot, Upstream
+from proxy.limits.gate import Gates
 from proxy.observe.log import RequestLog
 from proxy.observe.metrics import Metrics
 from proxy.observe.record import Record
@@ -32,6 +33,7 @@ class DataServer:
         self.log = log
         self.loop = loop
         self.deadlines = Deadlines(loop)
+        self.gates = Gates(loop.time, loop.call_at)
         self.connections: set[CallerConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.draining = False
@@ -39,12 +41,17 @@ class DataServer:
             name: self._make_pool(upstream, snapshot) for name, upstream in snapshot.upstreams.items()
         }
         metrics.upstream_connections = self._count_upstream_connections
+        metrics.callers_waiting = self.gates.waiting
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
 
     async def listen(self, *, sock: socket.socket | None = None) -> tuple[str, int]:
         """Opens the listener and returns where it is. Raises ``OSError`` when the address cannot be had."""
+        for credential in self.snapshot.credentials.values():
+            credential.start(self.spawn)
+        for source in self.snapshot.key_sets.values():
+            source.start(self.spawn)
         address = self.snapshot.listen
         if sock is not None:
             self._server = await self.loop.create_server(lambda: CallerConnection(self), sock=sock, backlog=BACKLOG)
@@ -77,6 +84,7 @@ class DataServer:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        self.gates.close()
         for tunnel in [*self.tunnels]:
             tunnel.abort()
         for connection in [*self.connections]:
@@ -85,6 +93,10 @@ class DataServer:
             connection.abort()
         for pool in self.pools.values():
             pool.close()
+        for credential in self.snapshot.credentials.values():
+            credential.close()
+        for source in self.snapshot.key_sets.values():
+            source.close()
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

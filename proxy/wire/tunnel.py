@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, cast
 
+from proxy.core.model import Credential
+from proxy.limits.gate import Gate
 from proxy.observe.record import Ending, Record
 from proxy.wire.deadlines import NEVER
 from proxy.wire.framing import FrameCursor
@@ -16,14 +18,20 @@ if TYPE_CHECKING:
 WRITE_HIGH = 65536
 """Bytes that may wait for a slow peer before the other one is paused."""
 
-FLUSH = 60.0
-"""Seconds for which one side may still read what the other, already gone, had sent."""
+EARLY = 3.0
+"""Seconds within which an upstream that ends a tunnel may have done so because of what it was shown."""
+
+STUCK = 60.0
+"""Seconds without a byte after which a tunnel is given up that is closed by half, or whose one side reads nothing.
+
+A caller who left looks like one who only stopped sending: without this limit the upstream's side might stay for ever.
+"""
 
 
 class TunnelEnd(asyncio.Protocol):
     """One end. It takes the place of the HTTP protocol on a transport, so that nothing of HTTP is left in the way."""
 
-    __slots__ = ("bytes", "cursor", "ended", "peer", "transport", "tunnel")
+    __slots__ = ("bytes", "cursor", "ended", "full", "peer", "transport", "tunnel")
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.tunnel = tunnel
@@ -32,6 +40,7 @@ class TunnelEnd(asyncio.Protocol):
         self.peer: TunnelEnd = cast("TunnelEnd", None)  # set by Tunnel, which makes both
         self.bytes = 0
         self.ended = False
+        self.full = False
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's callback: the only thing that happens in a tunnel, thousands of times."""
@@ -41,30 +50,40 @@ class TunnelEnd(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Asyncio's callback: this side has nothing more to say; the other may still (half-close)."""
-        self.ended = True
+        self._end()
         peer = self.peer
         if peer.ended or not peer.transport.can_write_eof():
             # TLS cannot be closed by half in asyncio: the end of one direction is the end of both.
             peer.transport.close()
             return False
         peer.transport.write_eof()
+        self.tunnel.watch_closely()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's callback."""
-        self.ended = True
+        self._end()
         if exc is None:
             self.peer.transport.close()
         else:
             self.peer.transport.abort()
         self.tunnel.on_end_lost()
 
+    def _end(self) -> None:
+        first = not self.ended
+        self.ended = True
+        if first and self is self.tunnel.upstream and not self.peer.ended:
+            self.tunnel.on_upstream_first()
+
     def pause_writing(self) -> None:
         """Asyncio's callback: this side reads slower than the other sends."""
+        self.full = True
         self.peer.transport.pause_reading()
+        self.tunnel.watch_closely()
 
     def resume_writing(self) -> None:
         """Asyncio's callback."""
+        self.full = False
         if not self.peer.transport.is_closing():
             self.peer.transport.resume_reading()
 
@@ -72,13 +91,21 @@ class TunnelEnd(asyncio.Protocol):
 class Tunnel:
     """The pair, and what is counted about it."""
 
-    __slots__ = ("_lost", "_server", "caller", "deadline", "looked_at", "record", "seen", "upstream")
+    __slots__ = ("_gate", "_lost", "_server", "_shown", "caller", "deadline", "looked_at", "record", "seen", "upstream")
 
     def __init__(
-        self, server: DataServer, record: Record, caller: asyncio.Transport, upstream: asyncio.Transport
+        self,
+        server: DataServer,
+        record: Record,
+        caller: asyncio.Transport,
+        upstream: asyncio.Transport,
+        shown: tuple[Credential, bytes],
+        gate: Gate | None,
     ) -> None:
         self._server = server
         self._lost = 0
+        self._shown = shown
+        self._gate = gate
         self.record = record
         self.caller = TunnelEnd(self, caller)
         self.upstream = TunnelEnd(self, upstream)
@@ -106,20 +133,25 @@ class Tunnel:
             self.deadline = self._server.loop.time() + idle
             self._server.deadlines.watch(self)
 
+    def watch_closely(self) -> None:
+        """One side has ended, or does not take what the other sends: from now on something must move."""
+        self.seen = self.caller.bytes + self.upstream.bytes
+        limit = self._server.loop.time() + STUCK
+        if limit < self.deadline:
+            self.deadline = limit
+            self._server.deadlines.watch(self)
+
     def on_deadline(self) -> None:
-        """Idle, or flushing, for too long?"""
-        if self._lost:
-            self.abort()
-            return
-        idle = self._server.snapshot.time.tunnel_idle
+        """Idle, stuck or flushing for too long?"""
+        ends = (self.caller, self.upstream)
+        closely = any(end.ended or end.full for end in ends)
+        limit = STUCK if closely else self._server.snapshot.time.tunnel_idle
         moved = self.caller.bytes + self.upstream.bytes
-        if idle is None:
-            return
-        if moved == self.seen:
+        if self._lost or (limit is not None and moved == self.seen):
             self.abort()
-            return
-        self.seen = moved
-        self.deadline = self._server.loop.time() + idle
+        elif limit is not None:
+            self.seen = moved
+            self.deadline = self._server.loop.time() + limit
 
     def abort(self) -> None:
         """Ends both sides at once."""
@@ -127,12 +159,20 @@ class Tunnel:
         self.caller.transport.abort()
         self.upstream.transport.abort()
 
+    def on_upstream_first(self) -> None:
+        """The upstream ended before the caller did."""
+        # Sockets of TTS and STT answer 101 before they look at the token; a tunnel does not read what they say then,
+        # so an early end is all that can be counted against it.
+        if time.monotonic() - self.record.tunnel_opened < EARLY:
+            credential, line = self._shown
+            credential.doubted(line)
+
     def on_end_lost(self) -> None:
         """One of the two connections is gone; when both are, the request is over."""
         self._lost += 1
         if self._lost < 2:
             # What is left for the other side is flushed; a peer that does not read it has this long.
-            self.deadline = self._server.loop.time() + FLUSH
+            self.deadline = self._server.loop.time() + STUCK
             self._server.deadlines.watch(self)
             return
         self.deadline = NEVER
@@ -145,5 +185,7 @@ class Tunnel:
         self._server.tunnels.discard(self)
         self._server.finish(record)
         self._server.metrics.on_caller_connection(-1)
+        if self._gate is not None:
+            self._gate.leave()
         # The two ends name each other; without this the pair would wait for the garbage collector.
         del self.caller.peer, self.upstream.peer

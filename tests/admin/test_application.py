@@ -83,10 +83,13 @@ async def test_health_is_ok_while_the_process_lives(admin: Admin) -> None:
     assert (got.head.status, json.loads(got.content)) == (200, {"status": "ok", "version": __version__})
 
 
+READY = {"kind": "api-key", "state": "ready", "refused_upstream": False}
+
+
 async def test_ready_says_so_until_the_proxy_drains(admin: Admin) -> None:
     got = await admin.ask(request("GET /readyz"))
     body = json.loads(got.content)
-    assert (got.head.status, body["status"], body["credentials"]) == (200, "ready", {"workspace": "ready"})
+    assert (got.head.status, body["status"], body["credentials"]) == (200, "ready", {"workspace": READY})
     admin.proxy.server.draining = True
     got = await admin.ask(request("GET /readyz"))
     assert (got.head.status, json.loads(got.content)["status"]) == (503, "draining")

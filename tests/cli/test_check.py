@@ -54,6 +54,20 @@ def test_a_good_configuration_is_summed_up_without_its_secrets(check) -> None:
     assert "7" * 64 not in result.output
 
 
+@pytest.mark.parametrize(("grant", "whom"), [("proxy.token", "storefront"), ("tts.*", "nobody: no caller is granted")])
+def test_tokens_are_summed_up_by_what_for_and_for_whom(check, grant: str, whom: str) -> None:
+    result = check(
+        GOOD.replace("live: {kind: api-key", "live: {kind: session-token")
+        .replace("permissions: {voices: write, ", "permissions: {voices: read, ")
+        .replace('allow: "tts.*"', f'allow: ["stt.*", "{grant}"]')
+        + "tokens: {realtime: {}, one_time: {}}\n"
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert "route       routes[0]: 3 of 60 operations, live to inworld" in lines
+    assert lines[-1].startswith(f"tokens      realtime, one-time: at POST /token, for {whom}")
+
+
 def test_every_fault_is_printed_with_its_place_and_the_exit_code_is_1(check) -> None:
     result = check("lisen: 1\nmode: of\n")
     assert result.exit_code == 1

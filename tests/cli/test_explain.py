@@ -232,3 +232,19 @@ def test_json_has_the_same_facts(explain: Explain) -> None:
 def test_a_method_or_a_path_that_is_left_out_is_a_usage_fault(explain: Explain) -> None:
     assert explain("POST").exit_code == 2
     assert explain().exit_code == 2
+
+
+def test_a_token_is_handed_out_by_the_proxy_itself(explain: Explain) -> None:
+    config = CONFIG.replace("live: {kind: api-key", "live: {kind: session-token") + "tokens: {realtime: {}}\n"
+    config = config.replace('"realtime.*"]}', '"realtime.*", "proxy.token"]}')
+    result = explain("POST", "/token", "--as", "storefront", config=config)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("allowed\n")
+    said = lines(result)
+    assert said["operation"] == "proxy.token: POST /token (family proxy)"
+    assert said["needs"] == "no key of the caller's: it is minted from the key of `tokens`"
+    assert said["sends"] == "nothing: answered by the proxy itself"
+    assert not {"route", "upstream", "credential"} & set(said)
+    refused = explain("POST", "/token", "--as", "storefront", config=config.replace(', "proxy.token"', ""))
+    assert (refused.exit_code, refused.stdout.splitlines()[0]) == (1, "refused: operation_not_granted (403)")
+    assert "sends" not in lines(refused)

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from proxy.callers.token import digest_token, spell_digest
+from tests.secrets_watch import WATCH
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -43,6 +44,8 @@ ANYTHING = "anything-a-client-insists-on"
 """The key of a client that cannot do without one, where the proxy wants none."""
 STRANGER = "nobody-knows-this-token"
 CLIENT_SECRETS = (STUDIO, STOREFRONT, READER, ANYTHING, STRANGER)
+for _secret in CLIENT_SECRETS:
+    WATCH.add("what a client showed to the proxy", _secret)
 
 GONE = "Z29uZTpkZWxldGVkLWxvbmctYWdv"
 """A key that the sandbox does not know."""
@@ -114,6 +117,7 @@ class Process:
         with stream:
             for line in stream:
                 lines.append(line)
+                WATCH.read(f"`{self.command}`", line)
                 self._news.put((lines, line))
         self._news.put((lines, None))
 

@@ -29,6 +29,7 @@ class StandInCredential:
     """A credential that nobody asks for its secret: deciding must not need one."""
 
     kind = "api-key"
+    renews = False
 
     def __init__(self, name: str, power: KeyPower) -> None:
         self.name = name

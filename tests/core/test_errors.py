@@ -117,6 +117,7 @@ def test_clients_of_anthropic_style_operations_find_type_error_with_type_and_mes
         (Code.NO_OPERATION, 5, "not_found_error", "not_found_error"),
         (Code.METHOD_NOT_ALLOWED, 12, "invalid_request_error", "invalid_request_error"),
         (Code.BODY_TOO_LARGE, 3, "invalid_request_error", "request_too_large"),
+        (Code.RATE_LIMITED, 8, "rate_limit_error", "rate_limit_error"),
         (Code.INTERNAL, 13, "server_error", "api_error"),
         (Code.UPSTREAM_CLOSED, 14, "server_error", "api_error"),
         (Code.DRAINING, 14, "server_error", "api_error"),
@@ -136,8 +137,9 @@ def test_a_message_reaches_a_reader_as_it_was_written(shape: ErrorShape) -> None
 
 
 def test_a_code_has_its_one_sentence_in_the_table_or_is_written_where_the_decision_is_made() -> None:
-    core = Path(__file__).parents[2] / "proxy" / "core"
-    written = "".join((core / file).read_text(encoding="utf-8") for file in ("policy.py", "browser.py"))
+    proxy = Path(__file__).parents[2] / "proxy"
+    files = ("core/policy.py", "core/browser.py", "limits/gate.py")
+    written = "".join((proxy / file).read_text(encoding="utf-8") for file in files)
     for code in Code:
         assert code in MESSAGES or f"Code.{code.name}" in written, f"nothing says what {code.value} means"
     for code, message in MESSAGES.items():

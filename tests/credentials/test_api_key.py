@@ -6,10 +6,13 @@ import pickle
 
 import pytest
 
-from proxy.core.model import Credential, KeyPower
-from proxy.credentials.api_key import ApiKey
-from proxy.credentials.kinds import KINDS
+from proxy.core.model import Credential, KeyPower, Upstream
+from proxy.credentials.api_key import REMEMBERED, ApiKey
+from proxy.credentials.clock import Clock
+from proxy.credentials.kinds import KINDS, Ingredients
+from proxy.credentials.live import LiveSecret
 from proxy.credentials.secret import Secret, SecretError
+from proxy.credentials.sources import EnvironmentSource
 
 
 def encode(text: str) -> str:
@@ -66,6 +69,24 @@ def test_a_static_key_has_nothing_to_refresh() -> None:
     asyncio.run(ApiKey("workspace", Secret(KEY), KeyPower()).refresh())
 
 
+def test_a_refusal_is_remembered_for_a_while_and_never_worth_another_try() -> None:
+    now = 1000.0
+    credential = ApiKey("workspace", Secret(KEY), KeyPower(), clock=Clock(monotonic=lambda: now))
+    line = credential.authorization()
+    assert line is not None
+    assert not credential.renews
+    assert not credential.state().refused
+    assert credential.refused(b"another line") is False
+    assert not credential.state().refused
+    assert [credential.refused(line), credential.refused(line)] == [False, False]
+    assert (credential.state().refused, credential.state().refusals) == (True, 2)
+    assert credential.authorization() == line
+    now += REMEMBERED + 1
+    assert (credential.state().refused, credential.state().refusals) == (False, 2)
+    credential.doubted(line)
+    assert "s3cr3t" not in repr(credential.state())
+
+
 def test_the_credential_shows_its_name_and_not_its_key() -> None:
     credential = ApiKey("workspace", Secret(KEY), KeyPower())
     assert repr(credential) == "ApiKey('workspace')"
@@ -74,5 +95,10 @@ def test_the_credential_shows_its_name_and_not_its_key() -> None:
 
 
 def test_kinds_are_chosen_by_name() -> None:
-    assert set(KINDS) == {"api-key"}
-    assert KINDS["api-key"]("x", Secret(KEY), KeyPower()).kind == "api-key"
+    assert set(KINDS) == {"api-key", "session-token"}
+    upstream = Upstream("u", "https", "api.example", 443, "api.example")
+    for name, kind in KINDS.items():
+        live = LiveSecret("x", EnvironmentSource("A"), Secret(KEY), check=kind.check, environ={})
+        credential = kind.make(Ingredients("x", live, KeyPower(), upstream))
+        assert (credential.kind, credential.name, credential.state().source) == (name, "x", "env")
+        assert (credential.authorization() is None) == credential.renews == kind.mints

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from proxy.core.errors import Code
 from proxy.core.model import SizeLimits, TimeLimits
 from proxy.observe.record import Ending
+from proxy.wire.tunnel import STUCK
 from tests.proxies import ClockLoop, Proxies, Proxy
 from tests.snapshots import SOCKET, make_snapshot, upstream_at
-from tests.wires import OK, Wire, chunked, request
+from tests.wires import OK, Wire, bounded, chunked, request
 
 TIME = TimeLimits(
     head=10, keep_alive=20, body_idle=30, connect=5, first_byte=40, idle=50, tunnel_idle=60, upstream_keep_alive=15,
@@ -347,3 +350,52 @@ async def test_a_connection_that_cannot_be_made_in_time_is_504(proxies: Proxies,
     assert (got.head.status, b"upstream_connect_timeout" in got.body) == (504, True)
     assert proxy.records[0].code is Code.UPSTREAM_CONNECT_TIMEOUT
     await wire.gone()
+
+
+@on_a_clock
+async def test_a_tunnel_that_its_caller_left_ends_when_the_upstream_says_nothing_more(
+    limited: Proxy, clock: ClockLoop
+) -> None:
+    limited.server.snapshot = replace(limited.server.snapshot, time=replace(TIME, tunnel_idle=None))
+    caller, wire = await _tunnel(limited)
+    caller.end()
+    for _ in range(3):
+        await clock.advance(STUCK - 1)
+        await wire.send(b"\x81\x01a")
+        assert await caller.exactly(3)
+    await clock.advance(STUCK + 1)
+    await clock.advance(STUCK + 1)
+    await wire.gone()
+    assert limited.ended(Ending.ABORTED) == 1
+
+
+@on_a_clock
+async def test_a_tunnel_whose_caller_reads_nothing_ends(limited: Proxy, clock: ClockLoop) -> None:
+    limited.server.snapshot = replace(limited.server.snapshot, time=replace(TIME, tunnel_idle=None))
+    caller, wire = await _tunnel(limited)
+    caller.stop_reading()
+    (tunnel,) = limited.server.tunnels
+    wire.feed(b"\x82\x7f" + (2**30).to_bytes(8, "big") + bytes(64 * 2**20))
+    await bounded(_until(lambda: tunnel.caller.full))
+    await clock.advance(STUCK + 1)
+    await clock.advance(STUCK + 1)
+    await limited.metrics.until(lambda m: m.in_flight == 0)
+    assert limited.ended(Ending.ABORTED) == 1
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    """Lets the loop turn until this is so."""
+    while not true():  # noqa: ASYNC110 - nothing tells a test that a buffer is full
+        await asyncio.sleep(0)
+
+
+async def _tunnel(proxy: Proxy) -> tuple[Wire, Wire]:
+    """The caller's and the upstream's end of an open WebSocket."""
+    caller = await proxy.caller()
+    await caller.send(request(f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                              "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))  # fmt: skip
+    wire = await proxy.upstream.accept()
+    await wire.head()
+    await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert (await caller.head()).status == 101
+    return caller, wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -198,3 +199,23 @@ async def test_a_one_time_token_opens_one_tts_socket_by_subprotocol(sandbox: Run
     again = await sandbox.socket(path, None, protocols=[f"bearer_{token}"])
     assert (await again.receive_json())["error"]["message"] == "one-time token has already been used"
     await again.close()
+
+
+async def test_the_tally_says_what_became_of_every_credential_and_how_many_mints_ran_at_once(start: Start) -> None:
+    sandbox = await start(token_lifetime=10.0, mint_seconds=0.05)
+    token = await session_token(sandbox, "full")
+    both = [session_token(sandbox, "standard-read", nonce=nonce) for nonce in ("01", "02")]
+    await asyncio.gather(*both)
+    assert (await mint(sandbox, DOCUMENTED, "IW1-HMAC-SHA256 nonsense")).status == 401
+    assert (await sandbox.ask("GET", VOICES, None, headers=bearer(token))).status == 200
+    sandbox.clock.now += 11
+    for headers in (bearer(token), {"Authorization": "Basic bm90OmtleQ=="}):
+        assert (await sandbox.ask("GET", VOICES, None, headers=headers)).status in (401, 403)
+    assert (await sandbox.ask("GET", VOICES, "realtime-only")).status == 403
+    tally = await (await sandbox.session.get(f"{sandbox.url}/_sandbox/tally")).json()
+    assert tally == {
+        "accepted": {"full": {"session-token": 1}},
+        "refused": {"401 SESSION_TOKEN_EXPIRED": 1, "403": 2},
+        "mints": {"200": 3, "401": 1},
+        "mostMintsAtOnce": {KEYS["full"].key_id: 1, KEYS["standard-read"].key_id: 2, "unsigned": 1},
+    }

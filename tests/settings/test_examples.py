@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.core.model import Snapshot
+from proxy.core.model import CallerLimits, Snapshot
 from proxy.settings.load import load_settings
 
 FOLDER = Path(__file__).parents[2] / "config"
@@ -16,6 +16,7 @@ ENVIRON = {"INWORLD_API_KEY": KEY, "INWORLD_REALTIME_KEY": KEY}
 
 def load_example(path: Path, tmp_path: Path) -> Snapshot:
     (tmp_path / "api-key").write_text(f"{KEY}\n")
+    (tmp_path / "api-key").chmod(0o600)
     text = path.read_text(encoding="utf-8").replace("/run/secrets/inworld/", f"{tmp_path}/")
     (tmp_path / path.name).write_text(text, encoding="utf-8")
     return load_settings(tmp_path / path.name, ENVIRON)
@@ -39,6 +40,17 @@ def test_it_loads(path: Path, tmp_path: Path) -> None:
     assert snapshot.listen.is_loopback or snapshot.callers
 
 
+def test_the_page_brings_a_configuration_that_hands_out_realtime_tokens_to_its_one_origin(tmp_path: Path) -> None:
+    path = FOLDER.parent / "examples" / "realtime-page" / "proxy.yaml"
+    first, *_ = path.read_text(encoding="utf-8").splitlines()
+    assert (path.parent / first.partition("=")[2]).is_file()
+    snapshot = load_example(path, tmp_path)
+    assert snapshot.policy.origins == {"http://127.0.0.1:3000"}
+    assert snapshot.desk is not None
+    assert snapshot.desk.purposes == ("realtime",)
+    assert snapshot.callers["page"].operations == {"realtime.session", "proxy.token"}
+
+
 def test_the_local_one_is_what_happens_without_a_file(tmp_path: Path) -> None:
     snapshot = load_example(FOLDER / "local.yaml", tmp_path)
     bare = load_settings(None, ENVIRON)
@@ -50,6 +62,7 @@ def test_the_shared_one_sends_realtime_out_with_the_realtime_only_key(tmp_path: 
     storefront = load_example(FOLDER / "egress.yaml", tmp_path).callers["storefront"]
     assert storefront.routes["realtime.session"].credential.name == "live"
     assert storefront.routes["tts.synthesize"].credential.name == "workspace"
+    assert storefront.limits == CallerLimits(50.0, 20, 2.0)
     assert storefront.operations is not None
     assert "voices.clone" not in storefront.operations
 

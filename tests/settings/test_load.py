@@ -10,6 +10,7 @@ import trustme
 
 from proxy.core.model import (
     Address,
+    CallerLimits,
     KeyPower,
     KeyType,
     Level,
@@ -159,6 +160,24 @@ def test_a_caller_is_granted_what_its_wildcards_match_and_is_recognised_by_its_t
     (recognise,) = snapshot.policy.recognisers
     assert recognise(Presented("authorization", b"content"), 0.0) is caller
     assert recognise(Presented("authorization", b"other"), 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("{requests: 50/s, concurrent: 20, queue: 2s}", CallerLimits(50.0, 20, 2.0)),
+        ("{requests: 600/m}", CallerLimits(10.0)),
+        ("{concurrent: 1}", CallerLimits(None, 1)),
+        ("{concurrent: 1, queue: 500ms}", CallerLimits(None, 1, 0.5)),
+    ],
+)
+def test_a_caller_has_the_limits_that_its_section_says(load: Load, text: str, limits: CallerLimits) -> None:
+    callers = load(f"callers:\n  a:\n    token: {ONE}\n    allow: '*'\n    limits: {text}\n").callers
+    assert callers["a"].limits == limits
+
+
+def test_a_caller_without_limits_has_none(load: Load) -> None:
+    assert {caller.limits for caller in load(COMPLETE).callers.values()} == {None}
 
 
 def test_a_realtime_only_key_alone_gets_every_operation_so_that_refusals_name_it(load: Load) -> None:

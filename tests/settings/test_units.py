@@ -4,8 +4,10 @@ import pytest
 
 from proxy.document import UnusableError
 from proxy.settings.units import (
+    parse_count,
     parse_duration,
     parse_duration_or_none,
+    parse_rate,
     parse_size,
     parse_size_or_none,
     spell_duration,
@@ -20,6 +22,34 @@ from proxy.settings.units import (
 )  # fmt: skip
 def test_durations_have_a_unit_or_are_seconds(text: object, seconds: float) -> None:
     assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("50/s", 50), ("600/m", 10), ("3600/h", 1), ("0.5/s", 0.5), ("50 / s", 50), ("1/h", 1 / 3600)]
+)
+def test_rates_are_requests_in_a_time(text: str, rate: float) -> None:
+    assert parse_rate(text) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("text", ["50", 50, "50/d", "50/", "/s", "-1/s", "1e3/s", "50/10s", "", True, None, ["50/s"]])
+def test_anything_else_is_no_rate(text: object) -> None:
+    with pytest.raises(UnusableError, match="write a rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("value", [True, "20", 2.0, None, []])
+def test_a_count_is_a_whole_number(value: object) -> None:
+    assert parse_count(20) == 20
+    with pytest.raises(UnusableError, match="a whole number"):
+        parse_count(value)
+
+
+@pytest.mark.parametrize("nothing", ["0/s", "0.000/h"])
+def test_a_limit_lets_something_through(nothing: str) -> None:
+    with pytest.raises(UnusableError, match="lets nothing through"):
+        parse_rate(nothing)
+    with pytest.raises(UnusableError, match="lets nothing through"):
+        parse_count(-1)
 
 
 @pytest.mark.parametrize(
