@@ -51,7 +51,7 @@ class OneTimeIssuer:
 
     async def __call__(self, caller: str) -> IssuedToken:
         """See ``Issuer``."""
-        minted = await self.mint.mint(seconds=self.seconds, reference=caller)
+        minted = await self.mint.mint(seconds=self.seconds, reference=caller.encode("ascii", "replace").decode())
         return IssuedToken(minted.token.reveal(), minted.expires, once=True)
 
 

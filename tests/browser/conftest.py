@@ -1,0 +1,7 @@
+"""The processes of the other clients' tests, for a page in a browser."""
+
+from __future__ import annotations
+
+from tests.clients.conftest import sandbox
+
+__all__ = ["sandbox"]
