@@ -35,10 +35,19 @@ ANONYMOUS = "anonymous"
 Operations = Mapping[str, Operation]
 
 
+OWN = "proxy."
+"""How the names of the proxy's own operations begin: ``proxy.token`` hands out what works without the proxy."""
+
+
 def match_glob(glob: str, operations: Iterable[str]) -> frozenset[str]:
-    """The names that this operation name or wildcard means; ``*`` is any run of characters, dots included."""
+    """The names that this operation name or wildcard means; ``*`` is any run of characters, dots included.
+
+    What the proxy does itself is meant only by a wildcard that says so: who wrote ``*`` thought of the API.
+    """
     pattern = re.compile(".*".join(map(re.escape, glob.split("*"))))
-    return frozenset(name for name in operations if pattern.fullmatch(name))
+    return frozenset(
+        name for name in operations if pattern.fullmatch(name) and (glob.startswith(OWN) or not name.startswith(OWN))
+    )
 
 
 class RouteTable:

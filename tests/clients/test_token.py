@@ -36,6 +36,8 @@ SPEAK = {"text": "Hello.", "voiceId": "Ashley", "modelId": "inworld-tts-1.5-max"
 @pytest.fixture(scope="module")
 def offering(proxies: Proxies) -> Proxy:
     """A proxy that hands out tokens of both kinds."""
+    granted = callers()
+    granted["studio"]["allow"] = ["*", "proxy.token"]  # a wildcard alone does not grant it
     configuration: dict[str, Any] = {
         "credentials": {
             "full": credential("full"),
@@ -47,7 +49,7 @@ def offering(proxies: Proxies) -> Proxy:
             {"operations": "tts.*", "credential": "reader"},
             {"operations": "*", "credential": "full"},
         ],
-        "callers": callers(),
+        "callers": granted,
         "tokens": {"realtime": {}, "one_time": {"lifetime": "1m"}, "per_minute": 6},
     }
     return proxies.ready(proxies.begin("tokens", configuration))

@@ -24,3 +24,11 @@ NAMES = ["tts.synthesize", "tts.synthesize_ws", "voices.list", "voices.workspace
 )
 def test_a_star_is_any_run_of_characters_and_everything_else_itself(glob: str, matched: list[str]) -> None:
     assert match_glob(glob, NAMES) == set(matched)
+
+
+@pytest.mark.parametrize(
+    ("glob", "has"), [("*", False), ("p*", False), ("*.token", False), ("proxy.*", True), ("proxy.token", True)]
+)
+def test_a_wildcard_means_the_proxys_own_operations_only_when_it_says_so(glob: str, has: bool) -> None:
+    matched = match_glob(glob, ["proxy.token", "tts.synthesize", "pronunciations.list"])
+    assert ("proxy.token" in matched) is has
