@@ -3,9 +3,10 @@
 The grammar is RFC 9112 without any of its leniencies: CR LF only, one blank in the request line, no folding, no NUL or
 other control, no blank before the colon, HTTP/1.0 and 1.1 only. What it accepts, aiohttp's hardened parser accepts and
 reads alike (but for fields that decide nothing here and came twice): tests/wire/test_head_corpus.py and
-test_head_differential.py hold it to that. In return a head costs a quarter of
-the time (4.0 us against 15.6 for a POST, 2026-11-21), nothing of aiohttp's private interface is used, and nothing that
-followed an earlier head (a trailer, a pipelined byte) can survive into the next one.
+test_head_differential.py hold it to that. In return
+nothing of aiohttp's private interface is used, nothing that followed an earlier head (a trailer, a pipelined byte) can
+survive into the next one, and reading costs a third or less: 2.2 us against 8.6 for a POST of eight fields, 1.3 against
+3.6 for a GET, 1.8 against 6.0 for a response (2026-11-21, the parser alone, without the sorting that either needs).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Same head, same answer: what one connection's last head was read and decided as.
 
 Programs that call an API send the same head again and again, but for the digits of Content-Length. Reading and deciding
-are pure, so the same bytes under the same snapshot have the same answer, and comparing them costs a tenth: 16 us a
-request less of 58 (2026-11-21). Only an Allow is remembered, only for this connection, and only within one second of
-the wall clock, because a caller's own token may expire.
+are pure, so the same bytes under the same snapshot have the same answer, and comparing them saves 17 us of the 58 a
+request took without a network (2026-11-21; a head that never repeats saves nothing). Only an Allow is remembered, only
+for this connection, and only within one second of the wall clock, because a caller's own token may expire.
 """
 
 from __future__ import annotations
