@@ -384,6 +384,7 @@ class Exchange:
         self._response_cursor = None
         self._early = [*body]
         self._let_go()
+        self._reusable = True  # of the connection that comes next
         self._task = self._server.spawn(self._prepare())
 
     def _switch(self, response: ResponseHead, early: bytes) -> None:

@@ -107,6 +107,7 @@ async def test_a_refused_token_is_replaced_and_the_request_sent_once_more(proxie
     await proxy.metrics.until(lambda m: m.in_flight == 0)
     (record,) = proxy.records
     assert (record.status, record.ending, record.retried, record.request_bytes) == (200, Ending.ANSWERED, True, 5)
+    assert proxy.upstream_connections("idle") == 1
 
 
 async def test_the_second_refusal_is_the_callers_answer(proxies: Proxies) -> None:
