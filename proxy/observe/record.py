@@ -6,6 +6,9 @@ from enum import IntEnum
 
 from proxy.core.errors import Code
 
+GONE = 499
+"""What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
+
 
 class Ending(IntEnum):
     """How a request ended. Exactly one is true of every request that was accepted.

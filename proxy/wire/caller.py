@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.core.cors import is_preflight, response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.model import Allow, Decision, Deny, Local
+from proxy.core.model import Allow, Decision, Deny, Local, RequestHead
 from proxy.core.policy import decide, decide_preflight
 from proxy.observe.record import Ending, Record
 from proxy.wire.answer import answer, preflight_answer
@@ -320,7 +320,7 @@ class CallerConnection(asyncio.Protocol):
         else:
             decision = decide(snapshot.policy, read.head, moment)
         if isinstance(decision, Deny):
-            record = Record(received, moment, read.head.method, read.head.target.partition("?")[0], self.peer)
+            record = self._record(read.head, received, moment)
             record.caller = None if decision.caller is None else decision.caller.name
             record.operation = None if decision.operation is None else decision.operation.name
             self._refuse(record, decision, read)
@@ -331,6 +331,9 @@ class CallerConnection(asyncio.Protocol):
         self._memo = remember(raw, snapshot, second, read, decision)
         self._serve(read, decision, received, moment)
 
+    def _record(self, head: RequestHead, received: float, moment: float) -> Record:
+        return Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+
     def _fail_on_bug(self) -> None:
         if self.exchange is not None:
             self.exchange.abort()
@@ -340,38 +343,26 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(record, Deny(Code.INTERNAL, MESSAGES[Code.INTERNAL]), None)
 
     def _serve_local(self, parts: RequestParts, local: Local, received: float, moment: float) -> None:
-        head = parts.head
-        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        record = self._record(parts.head, received, moment)
         record.caller = local.caller.name
         record.operation = local.operation.name
         desk = self.server.snapshot.desk
         assert desk is not None  # noqa: S101 - for the type checker; the operation exists only with its desk
-        self.deadline = NEVER
-        self.exchange = request = TokenRequest(self, parts, local, record, desk)
-        body, self._pending = self._pending, b""
-        rest = request.start(body)
-        if rest:
-            self._pending = rest + self._pending
+        self._start(TokenRequest(self, parts, local, record, desk))
 
     def _answer_preflight(self, parts: RequestParts, received: float, moment: float) -> None:
-        head = parts.head
-        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
-        preflight = decide_preflight(self.server.snapshot.policy, head)
+        record = self._record(parts.head, received, moment)
+        preflight = decide_preflight(self.server.snapshot.policy, parts.head)
         if isinstance(preflight, Deny) or parts.length:
             deny = preflight if isinstance(preflight, Deny) else Deny(Code.BAD_REQUEST, "A preflight has no body.")
             self._refuse(record, deny, parts)
             return
         record.status = 204
         self.write(preflight_answer(preflight, close=not parts.keep_alive))
-        self.server.finish(record)
-        if parts.keep_alive:
-            self._await_request()
-        else:
-            self._close()
+        self._finish(record, keep=parts.keep_alive)
 
     def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
-        head = parts.head
-        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        record = self._record(parts.head, received, moment)
         record.caller = allow.caller.name
         record.operation = allow.operation.name
         record.upstream = allow.route.upstream.name
@@ -386,6 +377,10 @@ class CallerConnection(asyncio.Protocol):
                 deny = Deny(refusal.code, refusal.message, allow.operation, caller, None, allow.operation.errors)
                 self._refuse(record, deny, parts, retry_after=refusal.retry_after)
                 return
+        self._start(exchange)
+
+    def _start(self, exchange: Exchange | TokenRequest) -> None:
+        """Gives the connection over to what serves this request, with what has arrived of its body."""
         self.deadline = NEVER
         self.exchange = exchange
         body, self._pending = self._pending, b""
@@ -413,6 +408,10 @@ class CallerConnection(asyncio.Protocol):
         head_only = parts is not None and parts.head.method == "HEAD"
         more = b"" if parts is None else response_lines(parts.head.noted, self.server.snapshot.policy.origins)
         self.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more))
+        self._finish(record, keep=keep)
+
+    def _finish(self, record: Record, *, keep: bool) -> None:
+        """A request was answered right here."""
         self.server.finish(record)
         if keep:
             self._await_request()

@@ -17,7 +17,7 @@ from proxy.core.headers import has_member
 from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
 from proxy.credentials.refusal import says_refused, without_echo
 from proxy.limits.gate import Gate, Refusal
-from proxy.observe.record import Ending, Record
+from proxy.observe.record import GONE, Ending, Record
 from proxy.wire.answer import (
     CONTINUE,
     answer,
@@ -44,9 +44,6 @@ MOST_EARLY = 65536
 
 MOST_REPLAYED = 65536
 """Body bytes kept for the one case in which a request may be sent again: a refused token."""
-
-GONE = 499
-"""What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
 
 _CLOSE = b"Connection: close\r\n"
 _KEEP = b"Connection: keep-alive\r\n"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.model import CredentialUnavailable, Deny, IssuedToken, Local, TokenDesk
-from proxy.observe.record import Ending, Record
+from proxy.observe.record import GONE, Ending, Record
 from proxy.wire.answer import CONTINUE, answer, json_answer
 from proxy.wire.deadlines import NEVER
 from proxy.wire.framing import LengthCursor
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 LONGEST_BODY = 4096
 """Bytes; what is asked for is a word."""
 
-GONE = 499
 ASK = 'Send a JSON object such as {"for": "%s"}; this proxy gives tokens for: %s.'
 
 

@@ -16,8 +16,9 @@ def expected(proxy: Proxy) -> None:
     proxy.faults.clear()
 
 
-async def test_a_bug_while_a_request_is_judged_is_a_500_and_the_next_request_is_served(
-    proxies: Proxies, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["proxy.wire.caller.decide", "proxy.wire.exchange.request_bytes"])
+async def test_a_bug_while_a_request_is_judged_or_sent_is_a_500_and_the_next_request_is_served(
+    proxies: Proxies, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     upstream = await proxies.upstream()
     upstream.always(OK)
@@ -27,27 +28,9 @@ async def test_a_bug_while_a_request_is_judged_is_a_500_and_the_next_request_is_
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.wire.caller.decide", crash)
+        patched.setattr(place, crash)
         got = await proxy.ask(request("GET /things"))
     assert (got.head.status, b'"internal"' in got.content, b"bug" in got.content) == (500, True, False)
     expected(proxy)
     assert (await proxy.ask(request("GET /things"))).content == b"ok"
     assert proxy.ended(Ending.FAILED) == 1
-
-
-async def test_a_bug_while_a_request_is_sent_ends_it_and_nothing_is_left_behind(
-    proxies: Proxies, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upstream = await proxies.upstream()
-    upstream.always(OK)
-    proxy = await proxies.start(make_snapshot(upstream_at(upstream.port)), upstream)
-
-    def crash(*_: object) -> None:
-        raise ZeroDivisionError("a bug")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("proxy.wire.exchange.request_bytes", crash)
-        got = await proxy.ask(request("GET /things"))
-    assert (got.head.status, b'"internal"' in got.content) == (500, True)
-    expected(proxy)
-    assert (await proxy.ask(request("GET /things"))).content == b"ok"

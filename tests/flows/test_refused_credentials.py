@@ -79,6 +79,17 @@ async def answer(wire: Wire, raw: bytes) -> Message:
     return seen
 
 
+async def tunnel(proxy: Proxy) -> tuple[Wire, Wire]:
+    """The caller's and the upstream's end of an open WebSocket."""
+    caller = await proxy.caller()
+    await caller.send(HANDSHAKE)
+    wire = await proxy.upstream.accept()
+    await wire.head()
+    await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert (await caller.head()).status == 101
+    return caller, wire
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -223,12 +234,7 @@ async def test_an_error_body_that_breaks_off_is_a_bad_gateway(proxies: Proxies) 
 async def test_a_tunnel_that_the_upstream_ends_at_once_counts_against_the_token(proxies: Proxies) -> None:
     tokens = Tokens("doubtful")
     proxy = await start(proxies, tokens)
-    caller = await proxy.caller()
-    await caller.send(HANDSHAKE)
-    wire = await proxy.upstream.accept()
-    await wire.head()
-    await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-    assert (await caller.head()).status == 101
+    caller, wire = await tunnel(proxy)
     wire.close()
     await caller.gone()
     caller.close()
@@ -239,12 +245,7 @@ async def test_a_tunnel_that_the_upstream_ends_at_once_counts_against_the_token(
 async def test_a_tunnel_that_the_caller_ends_counts_against_nothing(proxies: Proxies) -> None:
     tokens = Tokens("good")
     proxy = await start(proxies, tokens)
-    caller = await proxy.caller()
-    await caller.send(HANDSHAKE)
-    wire = await proxy.upstream.accept()
-    await wire.head()
-    await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-    assert (await caller.head()).status == 101
+    caller, wire = await tunnel(proxy)
     caller.close()
     await wire.gone()
     wire.close()
