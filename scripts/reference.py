@@ -51,7 +51,8 @@ MEANINGS: Mapping[Code, str] = {
     Code.NO_ROUTE: "The operation is known and no route serves it. Add one under `routes`.",
     Code.METHOD_NOT_ALLOWED: "The path is known, with other methods; `Allow` names them.",
     Code.CALLER_STALLED: "The caller stopped reading its response for `time.idle`; its connection was cut.",
-    Code.REQUEST_TIMEOUT: "The head or the body came too slowly (`time.head`, `time.body_idle`).",
+    Code.HEAD_TIMEOUT: "The request head was not complete within `time.head`.",
+    Code.BODY_TIMEOUT: "The request body paused for longer than `time.body_idle`.",
     Code.BODY_TOO_LARGE: "Larger than `size.body`.",
     Code.TARGET_TOO_LONG: "The request line is longer than `size.line`.",
     Code.HOST_NOT_ALLOWED: "The Host field names none of this proxy's names. Add yours under `hosts`.",
@@ -60,6 +61,13 @@ MEANINGS: Mapping[Code, str] = {
     "come in time. `Retry-After` says when to try again.",
     Code.CONCURRENCY_LIMITED: "The caller has as many requests in flight as its `limits.concurrent`; with "
     "`limits.queue`, none ended in time. `Retry-After` says when to try again.",
+    Code.ADDRESS_LIMITED: "More connections from one address than `limits.connections_per_address`.",
+    Code.CONNECTIONS_LIMITED: "More connections than `limits.connections`.",
+    Code.IN_FLIGHT_LIMITED: "More requests at once than `limits.in_flight`.",
+    Code.TUNNELS_LIMITED: "More WebSockets at once than `limits.tunnels`.",
+    Code.LIMITS_UNAVAILABLE: "Redis cannot be asked, and `limits.shared_failure` is `closed`.",
+    Code.DESCRIPTORS_EXHAUSTED: "No file descriptor is left for a connection to the upstream. Raise `ulimit -n`, or "
+    "set `limits.connections` lower.",
     Code.HEAD_TOO_LARGE: "The request head is larger than `size.head`.",
     Code.INTERNAL: "A defect of the proxy. Its standard error has the details; please report it.",
     Code.DRAINING: "The proxy is stopping. Send the request again.",
@@ -68,12 +76,21 @@ MEANINGS: Mapping[Code, str] = {
     Code.UPSTREAM_DNS_FAILED: "The upstream's name does not resolve.",
     Code.UPSTREAM_CONNECT_FAILED: "Nobody accepts connections there, or the network does not lead there.",
     Code.UPSTREAM_CONNECT_TIMEOUT: "No connection within `time.connect`.",
+    Code.UPSTREAM_DNS_TIMEOUT: "The upstream's name was not resolved within `time.connect`.",
+    Code.UPSTREAM_PROXY_TIMEOUT: "The CONNECT proxy did not open a tunnel within `time.connect`.",
+    Code.UPSTREAM_TLS_TIMEOUT: "The TLS handshake was not over within `time.tls`.",
     Code.UPSTREAM_TLS_FAILED: "The certificate or the handshake was not acceptable. Where a company inspects TLS, name "
     "its CA in `ca`.",
     Code.UPSTREAM_PROXY_FAILED: "The CONNECT proxy refused. Check its address, user and password, and what it allows.",
     Code.UPSTREAM_CLOSED: "The upstream closed the connection before it had answered.",
     Code.UPSTREAM_INVALID_RESPONSE: "The upstream's answer was not valid HTTP/1.1.",
-    Code.UPSTREAM_TIMEOUT: "No first byte within `time.first_byte`, or a pause longer than `time.idle`.",
+    Code.UPSTREAM_FIRST_BYTE_TIMEOUT: "No first byte of an answer within `time.first_byte`.",
+    Code.UPSTREAM_IDLE_TIMEOUT: "The answer paused for longer than `time.idle`; what had begun was cut, so this is "
+    "only in the log and the metrics.",
+    Code.UPSTREAM_WRITE_TIMEOUT: "The upstream took nothing more of the request body for `time.idle`.",
+    Code.TOTAL_TIMEOUT: "Not over within `time.total`.",
+    Code.TUNNEL_IDLE_TIMEOUT: "Nothing was said in a WebSocket for `time.tunnel_idle`. Only in the log.",
+    Code.TUNNEL_STALLED: "One side of a WebSocket did not read for a minute, or left without closing. Only in the log.",
 }
 
 LOG_MEANINGS: Mapping[str, str] = {
@@ -113,6 +130,9 @@ _KINDS_OF_VALUE = (
     ("size", fields.Size),
     ("rate", fields.Rate),
     ("number", fields.Count),
+    ("number or `none`", fields.CountOrNone),
+    ("digest", fields.Digest),
+    ("`open` or `closed`", fields.FailureChoice),
     ("size or `none`", fields.SizeOrNone),
     ("source of a secret", fields.SecretSource),
     ("`env:NAME` or `file:/path`", fields.KeySource),

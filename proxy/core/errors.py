@@ -34,7 +34,8 @@ class Code(Enum):
     NO_OPERATION = "no_operation"
     NO_ROUTE = "no_route"
     METHOD_NOT_ALLOWED = "method_not_allowed"
-    REQUEST_TIMEOUT = "request_timeout"
+    HEAD_TIMEOUT = "head_timeout"
+    BODY_TIMEOUT = "body_timeout"
     CALLER_STALLED = "caller_stalled"
     BODY_TOO_LARGE = "body_too_large"
     TARGET_TOO_LONG = "target_too_long"
@@ -42,6 +43,12 @@ class Code(Enum):
     UPGRADE_REQUIRED = "upgrade_required"
     RATE_LIMITED = "rate_limited"
     CONCURRENCY_LIMITED = "concurrency_limited"
+    ADDRESS_LIMITED = "address_limited"
+    CONNECTIONS_LIMITED = "connections_limited"
+    IN_FLIGHT_LIMITED = "in_flight_limited"
+    TUNNELS_LIMITED = "tunnels_limited"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
+    DESCRIPTORS_EXHAUSTED = "descriptors_exhausted"
     HEAD_TOO_LARGE = "head_too_large"
     INTERNAL = "internal"
     VERSION_NOT_SUPPORTED = "version_not_supported"
@@ -50,11 +57,19 @@ class Code(Enum):
     UPSTREAM_DNS_FAILED = "upstream_dns_failed"
     UPSTREAM_CONNECT_FAILED = "upstream_connect_failed"
     UPSTREAM_CONNECT_TIMEOUT = "upstream_connect_timeout"
+    UPSTREAM_DNS_TIMEOUT = "upstream_dns_timeout"
+    UPSTREAM_PROXY_TIMEOUT = "upstream_proxy_timeout"
+    UPSTREAM_TLS_TIMEOUT = "upstream_tls_timeout"
     UPSTREAM_TLS_FAILED = "upstream_tls_failed"
     UPSTREAM_PROXY_FAILED = "upstream_proxy_failed"
     UPSTREAM_CLOSED = "upstream_closed"
     UPSTREAM_INVALID_RESPONSE = "upstream_invalid_response"
-    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_FIRST_BYTE_TIMEOUT = "upstream_first_byte_timeout"
+    UPSTREAM_IDLE_TIMEOUT = "upstream_idle_timeout"
+    UPSTREAM_WRITE_TIMEOUT = "upstream_write_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    TUNNEL_IDLE_TIMEOUT = "tunnel_idle_timeout"
+    TUNNEL_STALLED = "tunnel_stalled"
 
 
 class Outcome(NamedTuple):
@@ -80,7 +95,8 @@ OUTCOMES: dict[Code, Outcome] = {
     Code.NO_OPERATION: Outcome(404, "http_request_denied"),
     Code.NO_ROUTE: Outcome(404, "http_request_denied"),
     Code.METHOD_NOT_ALLOWED: Outcome(405, "http_request_denied"),
-    Code.REQUEST_TIMEOUT: Outcome(408, "http_request_error"),
+    Code.HEAD_TIMEOUT: Outcome(408, "http_request_error"),
+    Code.BODY_TIMEOUT: Outcome(408, "http_request_error"),
     Code.CALLER_STALLED: Outcome(408, "http_request_error"),
     Code.BODY_TOO_LARGE: Outcome(413, "http_request_error"),
     Code.TARGET_TOO_LONG: Outcome(414, "http_request_error"),
@@ -88,6 +104,12 @@ OUTCOMES: dict[Code, Outcome] = {
     Code.UPGRADE_REQUIRED: Outcome(426, "http_request_error"),
     Code.RATE_LIMITED: Outcome(429, "http_request_denied"),
     Code.CONCURRENCY_LIMITED: Outcome(429, "http_request_denied"),
+    Code.ADDRESS_LIMITED: Outcome(429, "connection_limit_reached"),
+    Code.CONNECTIONS_LIMITED: Outcome(503, "connection_limit_reached"),
+    Code.IN_FLIGHT_LIMITED: Outcome(503, "connection_limit_reached"),
+    Code.TUNNELS_LIMITED: Outcome(503, "connection_limit_reached"),
+    Code.LIMITS_UNAVAILABLE: Outcome(503, "proxy_internal_error"),
+    Code.DESCRIPTORS_EXHAUSTED: Outcome(503, "proxy_internal_error"),
     Code.HEAD_TOO_LARGE: Outcome(431, "http_request_error"),
     Code.INTERNAL: Outcome(500, "proxy_internal_error"),
     Code.VERSION_NOT_SUPPORTED: Outcome(505, "http_request_error"),
@@ -96,11 +118,19 @@ OUTCOMES: dict[Code, Outcome] = {
     Code.UPSTREAM_DNS_FAILED: Outcome(502, "dns_error"),
     Code.UPSTREAM_CONNECT_FAILED: Outcome(502, "connection_refused"),
     Code.UPSTREAM_CONNECT_TIMEOUT: Outcome(504, "connection_timeout"),
+    Code.UPSTREAM_DNS_TIMEOUT: Outcome(504, "dns_timeout"),
+    Code.UPSTREAM_PROXY_TIMEOUT: Outcome(504, "connection_timeout"),
+    Code.UPSTREAM_TLS_TIMEOUT: Outcome(504, "connection_timeout"),
     Code.UPSTREAM_TLS_FAILED: Outcome(502, "tls_protocol_error"),
     Code.UPSTREAM_PROXY_FAILED: Outcome(502, "destination_unavailable"),
     Code.UPSTREAM_CLOSED: Outcome(502, "connection_terminated"),
     Code.UPSTREAM_INVALID_RESPONSE: Outcome(502, "http_protocol_error"),
-    Code.UPSTREAM_TIMEOUT: Outcome(504, "connection_read_timeout"),
+    Code.UPSTREAM_FIRST_BYTE_TIMEOUT: Outcome(504, "http_response_timeout"),
+    Code.UPSTREAM_IDLE_TIMEOUT: Outcome(504, "connection_read_timeout"),
+    Code.UPSTREAM_WRITE_TIMEOUT: Outcome(504, "connection_write_timeout"),
+    Code.TOTAL_TIMEOUT: Outcome(504, "http_response_timeout"),
+    Code.TUNNEL_IDLE_TIMEOUT: Outcome(504, "connection_read_timeout"),
+    Code.TUNNEL_STALLED: Outcome(504, "connection_write_timeout"),
 }
 
 REASONS: dict[int, str] = {
@@ -124,10 +154,17 @@ REASONS: dict[int, str] = {
 }
 
 MESSAGES: dict[Code, str] = {
-    Code.REQUEST_TIMEOUT: "The request did not arrive in time. Send the head at once and the body without pauses.",
+    Code.HEAD_TIMEOUT: "The request head did not arrive in time (`time.head`). Send it at once.",
+    Code.BODY_TIMEOUT: "The request body stopped arriving (`time.body_idle`). Send it without long pauses.",
     Code.CALLER_STALLED: "The caller stopped reading the response, so its connection was cut.",
     Code.BODY_TOO_LARGE: "The request body is larger than this proxy accepts (`size.body` in its configuration).",
     Code.TARGET_TOO_LONG: "The request line is longer than this proxy accepts (`size.line` in its configuration).",
+    Code.ADDRESS_LIMITED: "Too many connections from this address (`limits.connections_per_address`).",
+    Code.CONNECTIONS_LIMITED: "This proxy has as many connections as it may have (`limits.connections`).",
+    Code.IN_FLIGHT_LIMITED: "This proxy serves as many requests as it may at once (`limits.in_flight`).",
+    Code.TUNNELS_LIMITED: "This proxy has as many WebSockets open as it may have (`limits.tunnels`).",
+    Code.LIMITS_UNAVAILABLE: "The rate of this caller cannot be counted now (`limits.shared`). Try again shortly.",
+    Code.DESCRIPTORS_EXHAUSTED: "This proxy has no file descriptor left to reach the upstream with. Try again shortly.",
     Code.HEAD_TOO_LARGE: "The request head is larger than this proxy accepts (`size.head` in its configuration).",
     Code.INTERNAL: "The proxy failed on this request; its log has the details.",
     Code.VERSION_NOT_SUPPORTED: "This proxy speaks HTTP/1.1 and HTTP/1.0.",
@@ -135,12 +172,20 @@ MESSAGES: dict[Code, str] = {
     Code.CREDENTIAL_UNAVAILABLE: "The proxy has no valid credential for the upstream right now. Try again shortly.",
     Code.UPSTREAM_DNS_FAILED: "The upstream's name could not be resolved.",
     Code.UPSTREAM_CONNECT_FAILED: "No connection to the upstream could be made.",
-    Code.UPSTREAM_CONNECT_TIMEOUT: "No connection to the upstream could be made in time.",
+    Code.UPSTREAM_CONNECT_TIMEOUT: "No connection to the upstream could be made in time (`time.connect`).",
+    Code.UPSTREAM_DNS_TIMEOUT: "The upstream's name was not resolved in time (`time.connect`).",
+    Code.UPSTREAM_PROXY_TIMEOUT: "The configured CONNECT proxy did not answer in time (`time.connect`).",
+    Code.UPSTREAM_TLS_TIMEOUT: "The TLS handshake with the upstream took too long (`time.tls`).",
     Code.UPSTREAM_TLS_FAILED: "The upstream's TLS certificate or handshake was not acceptable; nothing was sent to it.",
     Code.UPSTREAM_PROXY_FAILED: "The configured CONNECT proxy did not open a tunnel to the upstream.",
     Code.UPSTREAM_CLOSED: "The upstream closed the connection before it answered.",
     Code.UPSTREAM_INVALID_RESPONSE: "The upstream's answer was not valid HTTP/1.1.",
-    Code.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
+    Code.UPSTREAM_FIRST_BYTE_TIMEOUT: "The upstream did not begin to answer in time (`time.first_byte`).",
+    Code.UPSTREAM_IDLE_TIMEOUT: "The upstream fell silent in the middle of its answer (`time.idle`).",
+    Code.UPSTREAM_WRITE_TIMEOUT: "The upstream stopped taking the request body (`time.idle`).",
+    Code.TOTAL_TIMEOUT: "The request took longer in total than this proxy allows (`time.total` in its configuration).",
+    Code.TUNNEL_IDLE_TIMEOUT: "Nothing was said in the WebSocket for too long (`time.tunnel_idle`).",
+    Code.TUNNEL_STALLED: "One side of the WebSocket stopped reading, or left without closing it.",
 }
 """The sentence for every code that has only one. The others are written where the decision is made."""
 

@@ -231,8 +231,9 @@ class Upstream:
     """Where exchanges go: fixed at load, never built from anything a caller sent.
 
     ``authority`` is what the Host field says (the port only when it is not the scheme's own). ``ca_file`` adds to the
-    system's trust, it does not replace it. ``connect_proxy`` is ``(host, port)`` of an HTTP CONNECT proxy;
-    ``connect_proxy_authorization`` the complete value of its ``Proxy-Authorization``.
+    system's trust, it does not replace it; ``ca_digest`` (hex SHA-256) is of its content when it was read.
+    ``connect_proxy`` is ``(host, port)`` of an HTTP CONNECT proxy; ``connect_proxy_authorization`` the complete value
+    of its ``Proxy-Authorization``.
     """
 
     name: str
@@ -241,6 +242,7 @@ class Upstream:
     port: int
     authority: str
     ca_file: str | None = None
+    ca_digest: str | None = None
     connect_proxy: tuple[str, int] | None = None
     connect_proxy_authorization: str | None = field(default=None, repr=False)
 
@@ -419,8 +421,10 @@ class TimeLimits:
     keep_alive: float = 75.0
     body_idle: float = 60.0
     connect: float = 5.0
+    tls: float = 5.0
     first_byte: float = 120.0
     idle: float = 300.0
+    total: float | None = None
     tunnel_idle: float | None = None
     upstream_keep_alive: float = 15.0
     upstream_max_age: float = 600.0
@@ -434,6 +438,45 @@ class SizeLimits:
     line: int = 8192
     head: int = 32768
     body: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one process carries at once, whoever asks. Each None where there is no limit.
+
+    ``connections`` of callers, in all and from one address; requests ``in_flight``, WebSockets included; ``tunnels``,
+    handshakes included.
+    """
+
+    connections: int | None = None
+    connections_per_address: int | None = None
+    in_flight: int | None = None
+    tunnels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLimits:
+    """The Redis server in which several processes count the callers' rates together.
+
+    ``fail_open``: while it cannot be asked, each process counts for itself; otherwise limited callers are refused.
+    """
+
+    url: str = field(repr=False)
+    fail_open: bool = True
+
+
+class SharedLimitsState(NamedTuple):
+    """How counting rates together goes, for metrics and health. Nothing in it is secret.
+
+    ``up``: Redis answers. ``fault`` is why it does not, in words. ``leases`` counts by result (``granted``,
+    ``exhausted``, ``failed``), ``fallback`` the requests meanwhile by choice: let through (``open``) or refused
+    (``closed``).
+    """
+
+    up: bool
+    fault: str | None
+    leases: Mapping[str, int]
+    fallback: Mapping[str, int]
 
 
 class LogFormat(Enum):
@@ -488,7 +531,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One complete, validated configuration. Replaced whole, never edited; taken once per request."""
+    """One complete, validated configuration. Replaced whole, never edited; taken once per request.
+
+    ``admin_token`` is the SHA-256 digest of what the admin listener asks for before it changes anything. ``files`` are
+    those that it was read from, secrets aside: when one changes, so may this.
+    """
 
     listen: Address
     admin: Address
@@ -501,5 +548,9 @@ class Snapshot:
     key_sets: Mapping[str, KeySetSource] = field(default_factory=dict)
     time: TimeLimits = field(default_factory=TimeLimits)
     size: SizeLimits = field(default_factory=SizeLimits)
+    limits: Limits = field(default_factory=Limits)
+    shared_limits: SharedLimits | None = None
+    admin_token: bytes | None = field(default=None, repr=False)
     log: LogSettings = field(default_factory=LogSettings)
     source: str = "environment"
+    files: tuple[str, ...] = ()

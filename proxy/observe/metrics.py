@@ -90,6 +90,7 @@ class Metrics:
         self._snapshot = snapshot
         self.endings = [0] * len(Ending)
         self.refusals: dict[tuple[str, str, str], int] = {}
+        self.aborts: dict[tuple[str, str, str], int] = {}
         self.would_refuse: dict[tuple[str, str, str], int] = {}
         self.series: dict[tuple[str, str], Series] = {}
         self.overhead = Histogram(OVERHEAD_BOUNDS)
@@ -98,6 +99,7 @@ class Metrics:
         self.tunnels: dict[str, int] = {}
         self.connections = 0
         self.connections_total = 0
+        self.connections_refused: dict[str, int] = {}
         self.upstream_connections: Callable[[], dict[tuple[str, str], int]] = dict
         """Asked at scrape time: connections by upstream and state. The data server puts its pools' answer here."""
         self.callers_waiting: Callable[[], dict[str, int]] = dict
@@ -125,9 +127,12 @@ class Metrics:
         operation = record.operation or NONE
         caller = record.caller or NONE
         method = record.method if record.method in METHODS else "OTHER"
-        if record.code is not None and record.ending is Ending.REFUSED:
-            refusal = (record.code.value, operation, caller)
-            self.refusals[refusal] = self.refusals.get(refusal, 0) + 1
+        if record.code is not None:
+            reason = (record.code.value, operation, caller)
+            if record.ending is Ending.REFUSED:
+                self.refusals[reason] = self.refusals.get(reason, 0) + 1
+            elif record.ending is Ending.ABORTED:
+                self.aborts[reason] = self.aborts.get(reason, 0) + 1
         if record.would_refuse is not None:
             refusal = (record.would_refuse.value, operation, caller)
             self.would_refuse[refusal] = self.would_refuse.get(refusal, 0) + 1
@@ -169,6 +174,10 @@ class Metrics:
         """A caller's connection opened (1) or closed (-1)."""
         self.connections += change
         self.connections_total += change > 0
+
+    def on_connection_refused(self, code: str) -> None:
+        """A caller's connection was one too many."""
+        self.connections_refused[code] = self.connections_refused.get(code, 0) + 1
 
     def on_dial(self, upstream: str) -> None:
         """A new upstream connection was asked for."""
@@ -222,6 +231,7 @@ class _Families(Collector):
         yield _gauge("requests_in_flight", "Requests being served now, tunnels included.", m.in_flight)
         for name, text, counts in (
             ("refusals", "Requests refused here, by code.", m.refusals),
+            ("aborts", "Requests and WebSockets cut here after they had begun to be answered, by code.", m.aborts),
             ("would_refuse", "Requests let through in audit mode that enforce mode would refuse.", m.would_refuse),
         ):
             family = _counter(name, text, ["code", "operation", "caller"])
@@ -286,6 +296,10 @@ class _Families(Collector):
         m = self._metrics
         yield _gauge("caller_connections", "Callers' connections open now.", m.connections)
         yield _simple_counter("caller_connections_opened", "Callers' connections ever opened.", m.connections_total)
+        refused = _counter("caller_connections_refused", "Callers' connections that were one too many.", ["code"])
+        for code, count in m.connections_refused.items():
+            refused.add_metric([code], count)
+        yield refused
         family = _gauges("upstream_connections", "Upstream connections by state.", ["upstream", "state"])
         for labels, count in m.upstream_connections().items():
             family.add_metric(list(labels), count)

@@ -59,6 +59,7 @@ class Record:
         "status",
         "tunnel_opened",
         "upstream",
+        "websocket",
         "would_refuse",
     )
 
@@ -84,6 +85,7 @@ class Record:
         self.response_bytes = 0
         self.messages_in = 0
         self.messages_out = 0
+        self.websocket = False
         self.reused = False
         self.retried = False
         self.request_id: str | None = None

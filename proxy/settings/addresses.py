@@ -20,11 +20,16 @@ _NAME = re.compile(
 )
 _KEY_SET = re.compile(r"(https?)://([^/?#\s]+)(/[!-\"$-~]*)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(https?)://([^/@?#\s]+)")
+_REDIS = re.compile(
+    r"rediss?://(?:[^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::[0-9]{1,5})?(?:/[0-9]{0,4})?"
+    r"|unix://(?:[^@/?#\s]*@)?/[^?#\s]+(?:\?db=[0-9]{1,4})?"
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _HOW_TO_LISTEN = "write an IP address and a port: `127.0.0.1:8080`, `0.0.0.0:8080` or `[::1]:8080`"
 _HOW_UPSTREAM = "write scheme and host, and a port if it is not the usual one: `https://api.example.com`"
 _HOW_KEY_SET = "write the address of the issuer's key set: `https://id.example.com/keys`"
+_HOW_REDIS = "write `redis://host:6379/0`, with `rediss://` for TLS, or `unix:///run/redis.sock`"
 _HOW_CONNECT = "write `http://host:port` or `http://user:password@host:port`"
 
 
@@ -135,6 +140,16 @@ def parse_connect_proxy(value: object) -> ConnectProxy:
     name, _, password = user.partition(":")
     pair = f"{unquote(name)}:{unquote(password)}".encode()
     return ConnectProxy(host, _port(match[2], None), f"Basic {base64.b64encode(pair).decode('ascii')}")
+
+
+def check_redis_url(value: str) -> str:
+    """``redis[s]://[user][:password@]host[:port][/number]`` or ``unix://``. Never quoted in a fault."""
+    match = _REDIS.fullmatch(value)
+    if match is None:
+        raise UnusableError("something that is not a redis:// URL (not shown: it may hold a password)", _HOW_REDIS)
+    if match[1] is not None and not _is_host(match[1].strip("[]").lower()):
+        raise UnusableError("a redis:// URL without a usable host (not shown: it may hold a password)", _HOW_REDIS)
+    return value
 
 
 def parse_host_name(value: object) -> str:

@@ -33,6 +33,7 @@ from proxy.settings.addresses import (
 from proxy.settings.claims import Claims, parse_claim_text, parse_claims, parse_key_source, parse_leeway
 from proxy.settings.units import (
     parse_count,
+    parse_count_or_none,
     parse_duration,
     parse_duration_or_none,
     parse_rate,
@@ -51,6 +52,14 @@ _EXEC_KEYS = ("exec", "every", "environment")
 
 SHORTEST_PERIOD = 10.0
 """Seconds between two runs of a command that prints a secret."""
+
+
+class FailOpen(Enum):
+    """What happens to callers with a rate while nobody can say what is left of it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -156,6 +165,12 @@ def _parse_secret_text(value: object) -> str:
     raise UnusableError(describe(value), "write `http://host:port`, or `env:NAME` or `file:/path` that holds it")
 
 
+def _parse_redis_text(value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise UnusableError(describe(value), "write `redis://host:6379/0`, or `env:NAME` or `file:/path` that holds it")
+
+
 def _parse_log_field(value: object) -> str:
     if isinstance(value, str) and value in LOG_FIELDS:
         return value
@@ -190,6 +205,7 @@ _DURATION: dict[str, Any] = {
 }  # a JSON Schema
 _SIZE: dict[str, Any] = {"anyOf": [{"type": "string", "pattern": r"^[0-9.]+ ?(B|[KMG]i?B)$"}, {"type": "integer"}]}
 _NONE = {"const": "none"}
+_COUNT: dict[str, Any] = {"type": "integer", "minimum": 1}  # a JSON Schema
 _ARGV: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1}  # a JSON Schema
 _SECRET_SOURCE: dict[str, Any] = {  # a JSON Schema
     "anyOf": [
@@ -218,7 +234,7 @@ _CLAIMS: dict[str, Any] = {  # a JSON Schema
 Listen = Annotated[Address, _checked(parse_address), _text(r"^.+:[0-9]+$")]
 Glob = Annotated[str, _checked(_parse_glob), _text(r"^[a-z0-9_.*]+$")]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed), Field(min_length=1), _one_or_more(r"^[a-z0-9_.*]+$")]
-Digest = Annotated[bytes, _checked(_parse_digest)]
+Digest = Annotated[bytes, _checked(_parse_digest), _text(r"^sha256:[0-9a-fA-F]{64}$")]
 Digests = Annotated[
     tuple[Digest, ...], BeforeValidator(_listed), Field(min_length=1), _one_or_more(r"^sha256:[0-9a-fA-F]{64}$")
 ]
@@ -231,7 +247,8 @@ DurationOrNone = Annotated[
 Size = Annotated[int, _checked(parse_size), WithJsonSchema(_SIZE)]
 SizeOrNone = Annotated[int | None, _checked(parse_size_or_none), WithJsonSchema({"anyOf": [*_SIZE["anyOf"], _NONE]})]
 Rate = Annotated[float, _checked(parse_rate), _text(r"^[0-9.]+ ?/ ?(s|m|h)$")]
-Count = Annotated[int, _checked(parse_count), WithJsonSchema({"type": "integer", "minimum": 1})]
+Count = Annotated[int, _checked(parse_count), WithJsonSchema(_COUNT)]
+CountOrNone = Annotated[int | None, _checked(parse_count_or_none), WithJsonSchema({"anyOf": [_COUNT, _NONE]})]
 KeyLevel = Annotated[Level, _one_of(Level), _enum(Level)]
 TypeOfKey = Annotated[KeyType, _one_of(KeyType), _enum(KeyType)]
 CredentialKind = Annotated[str, _checked(_parse_kind), _choices(KINDS)]
@@ -246,6 +263,8 @@ ClaimText = Annotated[str, _checked(parse_claim_text), _text()]
 ClaimValues = Annotated[Claims, _checked(parse_claims), WithJsonSchema(_CLAIMS)]
 Leeway = Annotated[float, _checked(parse_leeway), WithJsonSchema(_DURATION)]
 ProxyText = Annotated[str, _checked(_parse_secret_text), _text()]
+RedisText = Annotated[str, _checked(_parse_redis_text), _text()]
+FailureChoice = Annotated[FailOpen, _one_of(FailOpen), _enum(FailOpen)]
 HostName = Annotated[str, _checked(parse_host_name), _text()]
 Origin = Annotated[str, _checked(parse_origin), _text(r"^https?://")]
 ModeName = Annotated[Mode, _one_of(Mode), _enum(Mode)]

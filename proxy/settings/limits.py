@@ -1,10 +1,16 @@
-"""A caller's ``limits``: from the section to the value that the gates work with."""
+"""Limits: a caller's own, and those of the whole process. From the sections to the values that are worked with."""
 
 from __future__ import annotations
 
-from proxy.core.model import CallerLimits
-from proxy.document import Document, Fault, KeyPath
+from proxy.core.model import CallerLimits, SharedLimits
+from proxy.credentials.secret import SecretError
+from proxy.credentials.sources import parse_source, read_source
+from proxy.document import Document, Fault, KeyPath, UnusableError
+from proxy.settings.addresses import check_redis_url
+from proxy.settings.fields import FailOpen
 from proxy.settings.model import LimitSettings
+from proxy.settings.reading import Reading
+from proxy.settings.resolve import Surroundings
 
 
 def resolve_limits(
@@ -22,3 +28,21 @@ def resolve_limits(
     elif here in document.places:
         faults.append(document.fault(here, "no limit", "add `requests: 50/s` or `concurrent: 20`, or remove the key"))
     return None
+
+
+def resolve_shared_limits(reading: Reading, around: Surroundings, faults: list[Fault]) -> SharedLimits | None:
+    """The Redis server to count rates in; None where there is none."""
+    settings = reading.options.settings.limits
+    if settings.shared is None:
+        if "shared_failure" in settings.model_fields_set and reading.options.whole:
+            path = ("limits", "shared_failure")
+            faults.append(reading.document.fault(path, "a choice about a Redis server without one", "add `shared:`"))
+        return None
+    try:
+        text = settings.shared
+        if text.startswith(("env:", "file:")):
+            text = read_source(parse_source(text), around.environ).reveal()
+        return SharedLimits(check_redis_url(text), fail_open=settings.shared_failure is FailOpen.OPEN)
+    except (SecretError, UnusableError) as exc:
+        faults.append(reading.document.fault(("limits", "shared"), exc.found, exc.remedy))
+        return None

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from proxy.catalogue.load import BUILT_IN
-from proxy.core.model import Address, Caller, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
+from proxy.core.model import Address, Caller, Limits, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.credentials import resolve_credentials
 from proxy.settings.jwt_callers import resolve_jwt_callers
+from proxy.settings.limits import resolve_shared_limits
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
     ReadKey,
@@ -78,7 +79,7 @@ def load_settings(
     faults = list(document.faults)
     document = _with_overrides(_with_defaults(document), overrides, faults)
     folder = path.absolute().parent if path is not None else Path.cwd()
-    around = Surroundings(folder, environ, read_key)
+    around = Surroundings(folder, environ, read_key, [path.absolute()] if path is not None else [])
     snapshot = _build(read_sections(document, faults), around, document.file, faults)
     if faults:
         order = {
@@ -125,8 +126,17 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         key_sets=MappingProxyType(key_sets),
         time=TimeLimits(**options.time.model_dump()),
         size=SizeLimits(**options.size.model_dump()),
+        limits=Limits(
+            options.limits.connections,
+            options.limits.connections_per_address,
+            options.limits.in_flight,
+            options.limits.tunnels,
+        ),
+        shared_limits=resolve_shared_limits(reading, around, faults),
+        admin_token=options.admin_token,
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
         source=source,
+        files=tuple(dict.fromkeys(map(str, around.files))),
     )
 
 

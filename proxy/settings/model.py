@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.core.model import Address, KeyType, Level, LogSettings, Mode, SizeLimits, TimeLimits
+from proxy.core.model import Address, KeyType, Level, Limits, LogSettings, Mode, SizeLimits, TimeLimits
 from proxy.credentials.iw1 import DOCUMENTED
 from proxy.settings.fields import (
     BaseUrl,
     ClaimText,
     ClaimValues,
     Count,
+    CountOrNone,
     CredentialKind,
+    Digest,
     Digests,
     Duration,
     DurationOrNone,
+    FailOpen,
+    FailureChoice,
     FilePath,
     Format,
     Globs,
@@ -37,6 +41,7 @@ from proxy.settings.fields import (
     Origin,
     ProxyText,
     Rate,
+    RedisText,
     Reference,
     SecretSource,
     SignedHost,
@@ -48,6 +53,7 @@ from proxy.settings.fields import (
 
 _TIME = TimeLimits()
 _SIZES = SizeLimits()
+_LIMITS = Limits()
 _LOG = LogSettings()
 
 
@@ -233,7 +239,8 @@ class CallerSettings(Section):
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings,
-        description="How much this caller may ask for. Each process counts for itself.",
+        description="How much this caller may ask for. Each process counts for itself; `requests` are counted together "
+        "where there is `limits.shared`.",
         examples=[{"requests": "50/s", "concurrent": 20, "queue": "2s"}],
     )
 
@@ -280,7 +287,7 @@ class TokensSettings(Section):
 
 
 class TimeSettings(Section):
-    """Limits in time. There is no limit on how long an exchange lasts in total: streams may go on for hours."""
+    """Limits in time. Whatever fails for one of them says in its code which it was."""
 
     head: Duration = Field(default=_TIME.head, description="For a request head to arrive complete.", examples=["10s"])
     keep_alive: Duration = Field(
@@ -290,15 +297,26 @@ class TimeSettings(Section):
         default=_TIME.body_idle, description="Between two pieces of a request body.", examples=["60s"]
     )
     connect: Duration = Field(
-        default=_TIME.connect, description="For a connection to the upstream, TLS included.", examples=["5s"]
+        default=_TIME.connect,
+        description="For a connection to the upstream: its name, TCP, and the CONNECT proxy if there is one.",
+        examples=["5s"],
     )
+    tls: Duration = Field(default=_TIME.tls, description="For the TLS handshake with the upstream.", examples=["5s"])
     first_byte: Duration = Field(
         default=_TIME.first_byte,
         description="For the first byte of the upstream's answer, after the request went out.",
         examples=["2m"],
     )
     idle: Duration = Field(
-        default=_TIME.idle, description="Between two pieces of the upstream's answer.", examples=["5m"]
+        default=_TIME.idle,
+        description="Between two pieces of the upstream's answer, or of an upload that the upstream takes.",
+        examples=["5m"],
+    )
+    total: DurationOrNone = Field(
+        default=_TIME.total,
+        description="From a request's head to the end of its answer; WebSockets are not meant. `none`: streams may go "
+        "on for hours.",
+        examples=["1h"],
     )
     tunnel_idle: DurationOrNone = Field(
         default=_TIME.tunnel_idle,
@@ -329,6 +347,44 @@ class SizeSettings(Section):
         default=_SIZES.body,
         description="A request body; more is 413. `none`: bodies are streamed, so their size costs no memory.",
         examples=["512MB"],
+    )
+
+
+class LimitsSection(Section):
+    """How much one process carries at once, whoever asks, and where the callers' rates are counted."""
+
+    connections: CountOrNone = Field(
+        default=_LIMITS.connections,
+        description="Connections of callers. More are told 503 and closed. `none`: as many as there are file "
+        "descriptors; then the listener pauses.",
+        examples=[10000],
+    )
+    connections_per_address: CountOrNone = Field(
+        default=_LIMITS.connections_per_address,
+        description="Of those, from one address. More are told 429 and closed. Behind a load balancer all come from "
+        "its addresses.",
+        examples=[100],
+    )
+    in_flight: CountOrNone = Field(
+        default=_LIMITS.in_flight,
+        description="Requests being served, WebSockets included. More are refused with 503.",
+        examples=[2000],
+    )
+    tunnels: CountOrNone = Field(
+        default=_LIMITS.tunnels, description="WebSockets open at once. More are refused with 503.", examples=[1000]
+    )
+    shared: RedisText | None = Field(
+        default=None,
+        description="A Redis server in which several processes count the callers' `requests` together: "
+        "`redis://host:6379/0`, or `env:NAME` or `file:/path` that holds such a URL. Needs the extra `redis`. "
+        "Default: each process counts for itself.",
+        examples=["redis://127.0.0.1:6379/0"],
+    )
+    shared_failure: FailureChoice = Field(
+        default=FailOpen.OPEN,
+        description="While Redis cannot be asked: `open`: each process counts for itself; `closed`: callers with a "
+        "rate are refused with 503.",
+        examples=["open"],
     )
 
 
@@ -390,6 +446,13 @@ class Configuration(Section):
     )
     time: TimeSettings = Field(default_factory=TimeSettings, description="Limits in time.")
     size: SizeSettings = Field(default_factory=SizeSettings, description="Limits in size.")
+    limits: LimitsSection = Field(default_factory=LimitsSection, description="Limits of the whole process.")
+    admin_token: Digest | None = Field(
+        default=None,
+        description="SHA-256 digest of the token that changes something on the admin listener (`POST /reload`) must "
+        "show. Without one, only an admin listener on loopback takes them.",
+        examples=["sha256:…"],
+    )
     tokens: TokensSettings = Field(
         default_factory=TokensSettings,
         description="`POST /token`: tokens for browsers and mobile apps.",

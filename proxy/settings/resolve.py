@@ -7,9 +7,10 @@ all of them are found in one go.
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxy.catalogue.load import BUILT_IN, Catalogue, load_built_in, load_catalogue
@@ -31,11 +32,15 @@ ReadKey = Callable[[Source, Mapping[str, str]], Secret]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the configuration may look at outside itself: its folder, for relative paths, the environment, secrets."""
+    """What the configuration may look at outside itself: its folder, for relative paths, the environment, secrets.
+
+    ``files`` collects what was read, secrets aside.
+    """
 
     folder: Path
     environ: Mapping[str, str]
     read_key: ReadKey = read_source
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,12 @@ def resolve_upstreams(reading: Reading, around: Surroundings, faults: list[Fault
         if settings.catalogue not in catalogues:
             catalogues[settings.catalogue] = _catalogue(reading.document, entry, around, faults)
         catalogue = catalogues[settings.catalogue]
-        ca_file = _ca_file(reading.document, entry, around, faults)
+        ca = _ca_file(reading.document, entry, around, faults)
         upstream = _upstream(reading.document, name, entry, catalogue, around, faults)
         if catalogue is not None:
-            served[name] = Served(replace(upstream, ca_file=ca_file) if upstream is not None else None, catalogue)
+            if upstream is not None and ca is not None:
+                upstream = replace(upstream, ca_file=ca[0], ca_digest=ca[1])
+            served[name] = Served(upstream, catalogue)
     return served
 
 
@@ -98,7 +105,7 @@ def _catalogue(
         remedy = f"write `{nearest(name, BUILT_IN) or BUILT_IN[0]}`, or the path of a catalogue file (`./my-api.yaml`)"
         faults.append(document.fault(path, f"{quoted(name)}, which is no built-in catalogue", remedy))
         return None
-    text = _read_text(document, path, around.folder / name, faults)
+    text = _read_text(document, path, around.folder / name, around, faults)
     if text is None:
         return None
     catalogue = load_catalogue(text, file=str(around.folder / name))
@@ -163,12 +170,13 @@ def _connect_proxy(
 
 def _ca_file(
     document: Document, entry: Entry[UpstreamSettings], around: Surroundings, faults: list[Fault]
-) -> str | None:
+) -> tuple[str, str] | None:
+    """Its path and the digest of its content."""
     if entry.settings.ca is None:
         return None
     path = (*entry.path, "ca")
     file = around.folder / entry.settings.ca
-    text = _read_text(document, path, file, faults)
+    text = _read_text(document, path, file, around, faults)
     if text is None:
         return None
     try:
@@ -177,10 +185,11 @@ def _ca_file(
         found = f"{quoted(str(file))}, which holds no usable certificate"
         faults.append(document.fault(path, found, "name a file of CA certificates in PEM form"))
         return None
-    return str(file)
+    return str(file), hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_text(document: Document, path: KeyPath, file: Path, faults: list[Fault]) -> str | None:
+def _read_text(document: Document, path: KeyPath, file: Path, around: Surroundings, faults: list[Fault]) -> str | None:
+    around.files.append(file)
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:

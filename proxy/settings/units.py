@@ -79,6 +79,11 @@ def parse_count(value: object) -> int:
     return value
 
 
+def parse_count_or_none(value: object) -> int | None:
+    """A whole number, at least one, or None for ``none``: no limit."""
+    return None if value == NO_LIMIT else parse_count(value)
+
+
 def spell_duration(seconds: float) -> str:
     """The shortest spelling that ``parse_duration`` reads as exactly this."""
     for unit in ("h", "m", "s", "ms"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.core.cors import is_preflight, response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.model import Allow, Decision, Deny, Local, RequestHead
+from proxy.core.model import Allow, Caller, Deny, Kind, Local, Operation, RequestHead
 from proxy.core.policy import decide, decide_preflight
 from proxy.observe.record import Ending, Record
 from proxy.wire.answer import answer, preflight_answer
@@ -48,6 +48,10 @@ _CANONICAL_PREFIX = re.compile(r"(?:/[A-Za-z0-9\-._~:=@!$&'()*+,]+)*/?")
 """What of a refused target is logged: nothing of an absolute form, which may carry a user name and a password."""
 
 LONGEST_LOGGED_PATH = 256
+
+
+def _too_much(code: Code, operation: Operation, caller: Caller) -> Deny:
+    return Deny(code, MESSAGES[code], operation, caller, None, operation.errors)
 
 
 class CallerConnection(asyncio.Protocol):
@@ -97,8 +101,11 @@ class CallerConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.server.connections.add(self)
-        self.server.metrics.on_caller_connection(1)
-        self._await_request()
+        code = self.server.on_connection(self.peer)
+        if code is None:
+            self._await_request()
+        else:
+            self._turn_away(code)
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's callback."""
@@ -132,7 +139,7 @@ class CallerConnection(asyncio.Protocol):
             self.exchange = None
         self._lingering = True
         self.server.connections.discard(self)
-        self.server.metrics.on_caller_connection(-1)
+        self.server.on_connection_gone(self.peer)
 
     def pause_writing(self) -> None:
         """Asyncio's callback: the caller reads slower than we write."""
@@ -157,8 +164,8 @@ class CallerConnection(asyncio.Protocol):
                 self.expect_more()  # it is we who do not read
             else:
                 self.exchange.on_caller_late()
-        elif self._pending or self._discard is not None:
-            self._refuse_unread(Code.REQUEST_TIMEOUT)
+        elif self._pending and self._discard is None:
+            self._refuse_unread(Code.HEAD_TIMEOUT)
         else:
             self._close()
 
@@ -215,10 +222,10 @@ class CallerConnection(asyncio.Protocol):
         if self._pending:
             self._read()
 
-    def begin_drain(self) -> None:
-        """The process is going away: an idle connection closes now, a busy one after its response."""
-        if self.exchange is None and not self._pending:
-            self.transport.close()
+    def close_if_idle(self) -> None:
+        """The process is going away: a connection on which nobody asks is closed, a busy one after its response."""
+        if self.exchange is None and not self._pending and not self._lingering:
+            self._close()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -304,7 +311,7 @@ class CallerConnection(asyncio.Protocol):
         server.metrics.on_begin()
         memo = self._memo
         parts = memo.recall(raw, snapshot, second) if memo is not None else None
-        if parts is not None and memo is not None and not server.draining:
+        if parts is not None and memo is not None:
             self._serve(parts, memo.allow, received, moment)
             return
         self._memo = None
@@ -312,13 +319,10 @@ class CallerConnection(asyncio.Protocol):
         if isinstance(read, Deny):
             self._refuse(Record(received, moment, "OTHER", "", self.peer), read, None)
             return
-        if is_preflight(read.head.method, read.head.noted) and not server.draining:
+        if is_preflight(read.head.method, read.head.noted):
             self._answer_preflight(read, received, moment)
             return
-        if server.draining:
-            decision: Decision = Deny(Code.DRAINING, MESSAGES[Code.DRAINING])
-        else:
-            decision = decide(snapshot.policy, read.head, moment)
+        decision = decide(snapshot.policy, read.head, moment)
         if isinstance(decision, Deny):
             record = self._record(read.head, received, moment)
             record.caller = None if decision.caller is None else decision.caller.name
@@ -346,6 +350,10 @@ class CallerConnection(asyncio.Protocol):
         record = self._record(parts.head, received, moment)
         record.caller = local.caller.name
         record.operation = local.operation.name
+        code = self.server.no_room_for(record)
+        if code is not None:
+            self._refuse(record, _too_much(code, local.operation, local.caller), parts, retry_after=1)
+            return
         desk = self.server.snapshot.desk
         assert desk is not None  # noqa: S101 - for the type checker; the operation exists only with its desk
         self._start(TokenRequest(self, parts, local, record, desk))
@@ -358,8 +366,9 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(record, deny, parts)
             return
         record.status = 204
-        self.write(preflight_answer(preflight, close=not parts.keep_alive))
-        self._finish(record, keep=parts.keep_alive)
+        keep = parts.keep_alive and not self.server.draining
+        self.write(preflight_answer(preflight, close=not keep))
+        self._finish(record, keep=keep)
 
     def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
         record = self._record(parts.head, received, moment)
@@ -369,8 +378,13 @@ class CallerConnection(asyncio.Protocol):
         record.credential = allow.route.credential.name
         if allow.audited is not None:
             record.would_refuse = allow.audited.code
-        exchange = Exchange(self, parts, allow, record)
         caller = allow.caller
+        record.websocket = allow.operation.kind is Kind.WEBSOCKET
+        code = self.server.no_room_for(record)
+        if code is not None:
+            self._refuse(record, _too_much(code, allow.operation, caller), parts, retry_after=1)
+            return
+        exchange = Exchange(self, parts, allow, record)
         if caller.limits is not None:
             refusal = exchange.enter(self.server.gates.of(caller.name, caller.limits))
             if refusal is not None:
@@ -417,6 +431,12 @@ class CallerConnection(asyncio.Protocol):
             self._await_request()
         else:
             self._close()
+
+    def _turn_away(self, code: Code) -> None:
+        """One connection too many: it is told so before it asks, and closed."""
+        self.server.metrics.on_connection_refused(code.value)
+        self.write(answer(Deny(code, MESSAGES[code]), close=True, head_only=False, retry_after=1))
+        self._close()
 
     def _refuse_unread(self, code: Code, message: str | None = None) -> None:
         """Refuses a request whose head never became readable."""

@@ -7,6 +7,7 @@ Every name and address here comes from the configuration, never from a request, 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import TypeVar
 import aiohappyeyeballs
 
 from proxy.core.errors import Code
-from proxy.core.model import Upstream
+from proxy.core.model import TimeLimits, Upstream
 from proxy.tls import tls_context
 
 ATTEMPT_DELAY = 0.25
@@ -51,37 +52,51 @@ class Dialer:
         self._addresses: _Addresses = []
         self._resolved = -STALE
 
-    async def connect(self, protocol: _Protocol, limit: float) -> tuple[_Protocol, socket.socket]:
-        """Connects ``protocol`` within ``limit`` seconds. Raises ``DialError``."""
+    async def connect(self, protocol: _Protocol, time: TimeLimits) -> tuple[_Protocol, socket.socket]:
+        """Connects ``protocol`` within ``time.connect`` and ``time.tls`` seconds. Raises ``DialError``."""
+        sock = await self._open(time.connect)
+        try:
+            async with asyncio.timeout(time.tls):
+                await self._attach(protocol, sock)
+        except TimeoutError as exc:
+            sock.close()
+            raise DialError(Code.UPSTREAM_TLS_TIMEOUT) from exc
+        except BaseException:
+            sock.close()
+            raise
+        return protocol, sock
+
+    async def _open(self, limit: float) -> socket.socket:
+        host, port = self._upstream.connect_proxy or (self._upstream.host, self._upstream.port)
+        waits_for = Code.UPSTREAM_DNS_TIMEOUT
         sock: socket.socket | None = None
         try:
             async with asyncio.timeout(limit):
-                sock = await self._open()
-                await self._attach(protocol, sock)
-                return protocol, sock
+                addresses = await self._resolve(host, port)
+                waits_for = Code.UPSTREAM_CONNECT_TIMEOUT
+                sock = await self._reach(addresses)
+                if self._upstream.connect_proxy is not None:
+                    waits_for = Code.UPSTREAM_PROXY_TIMEOUT
+                    await self._ask_proxy(sock)
+                return sock
         except TimeoutError as exc:
-            raise DialError(Code.UPSTREAM_CONNECT_TIMEOUT) from exc
+            if sock is not None:
+                sock.close()
+            raise DialError(waits_for) from exc
         except BaseException:
             if sock is not None:
                 sock.close()
             raise
 
-    async def _open(self) -> socket.socket:
-        host, port = self._upstream.connect_proxy or (self._upstream.host, self._upstream.port)
-        addresses = await self._resolve(host, port)
+    async def _reach(self, addresses: _Addresses) -> socket.socket:
         try:
-            sock = await aiohappyeyeballs.start_connection(
+            return await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=ATTEMPT_DELAY, interleave=1, loop=self._loop
             )
         except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                raise DialError(Code.DESCRIPTORS_EXHAUSTED) from exc
             raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
-        if self._upstream.connect_proxy is not None:
-            try:
-                await self._ask_proxy(sock)
-            except BaseException:
-                sock.close()
-                raise
-        return sock
 
     async def _attach(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
         try:

@@ -33,7 +33,7 @@ from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, FramingEr
 from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, response_length
 from proxy.wire.pool import Pool, prepare
 from proxy.wire.refusal import MOST_HELD, HeldAnswer
-from proxy.wire.tunnel import Tunnel
+from proxy.wire.tunnel import Asked, Tunnel
 
 if TYPE_CHECKING:
     from proxy.wire.caller import CallerConnection
@@ -72,6 +72,7 @@ class Exchange:
         "_reusable",
         "_server",
         "_task",
+        "_total",
         "_upstream",
         "_waiting",
         "request_done",
@@ -88,6 +89,7 @@ class Exchange:
         self._gate: Gate | None = None
         self._waiting = False
         self._task: asyncio.Task[None] | None = None
+        self._total: asyncio.TimerHandle | None = None
         self._authorization = b""
         self._early: list[bytes] = []
         self._held: HeldAnswer | None = None
@@ -120,6 +122,9 @@ class Exchange:
     def start(self, body: bytes) -> bytes:
         """Sends the request, or starts what has to happen before that. Returns what came after its body."""
         rest = body
+        total = self._pool.time.total
+        if total is not None and self._allow.operation.kind is not Kind.WEBSOCKET:
+            self._total = self._server.loop.call_later(total, self._fail, Code.TOTAL_TIMEOUT)
         if not self.request_done:
             limit = self._pool.most_body
             if limit is not None and self._parts.length > limit:
@@ -387,8 +392,11 @@ class Exchange:
     def _switch(self, response: ResponseHead, early: bytes) -> None:
         """The upstream answered 101: to a WebSocket handshake it is a tunnel now, to anything else an error."""
         noted = response.noted
-        asked = self._allow.operation.kind is Kind.WEBSOCKET
-        if not asked or noted.get(b"upgrade", b"").lower() != b"websocket" or b"transfer-encoding" in noted:
+        if (
+            self._allow.operation.kind is not Kind.WEBSOCKET
+            or noted.get(b"upgrade", b"").lower() != b"websocket"
+            or b"transfer-encoding" in noted
+        ):
             self._fail(Code.UPSTREAM_INVALID_RESPONSE)
             return
         upstream = self._upstream
@@ -402,7 +410,8 @@ class Exchange:
         transport, early_in = self._caller.leave_to_tunnel()
         shown = (self._allow.route.credential, self._authorization)
         gate, self._gate = self._gate, None
-        Tunnel(self._server, self._record, transport, upstream.transport, shown, gate).open(early_in, early)
+        asked = Asked.of(self._parts.head)
+        Tunnel(self._server, self._record, transport, upstream.transport, shown, gate, asked).open(early_in, early)
 
     # -- the ends -----------------------------------------------------------------------------------------------------
 
@@ -449,7 +458,13 @@ class Exchange:
 
     def on_upstream_late(self) -> None:
         """A deadline passed: no first byte, silence in the middle, an upload not taken, or a caller that reads not."""
-        self._fail(Code.CALLER_STALLED if self._caller_full else Code.UPSTREAM_TIMEOUT)
+        if self._caller_full:
+            code = Code.CALLER_STALLED
+        elif self._response_cursor is not None:
+            code = Code.UPSTREAM_IDLE_TIMEOUT
+        else:
+            code = Code.UPSTREAM_FIRST_BYTE_TIMEOUT if self.request_done else Code.UPSTREAM_WRITE_TIMEOUT
+        self._fail(code)
 
     def on_upstream_full(self, *, full: bool) -> None:
         """The upstream reads slower than the caller sends, or caught up."""
@@ -485,12 +500,13 @@ class Exchange:
 
     def on_caller_late(self) -> None:
         """The caller stopped sending its body."""
-        self._fail(Code.REQUEST_TIMEOUT)
+        self._fail(Code.BODY_TIMEOUT)
 
     def abort(self) -> None:
         """Ends both sides at once: the process is going away."""
         if not self._over:
             self._record.ending = Ending.ABORTED
+            self._record.code = Code.DRAINING
             self._record.status = self._record.status or OUTCOMES[Code.DRAINING].status
             self._end()
             self._caller.abort()
@@ -538,6 +554,9 @@ class Exchange:
         if self._task is not None:
             self._task.cancel()
             self._task = None
+        if self._total is not None:
+            self._total.cancel()
+            self._total = None
         self._drop_upstream()
         self._server.finish(self._record)
         gate, self._gate = self._gate, None

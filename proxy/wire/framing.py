@@ -211,6 +211,17 @@ class FrameCursor:
         """Is the next byte the first of a frame?"""
         return self._remaining == 0 and not self._held
 
+    def feed_to_boundary(self, data: bytes) -> bytes:
+        """Takes no more than what ends the frame that has begun, and returns that. The rest is left aside."""
+        end = self._remaining
+        if self._held:
+            whole = self._held + data
+            size = frame_size(whole)
+            end = len(data) if size is None else size - len(self._held)
+        taken = data[:end]
+        self.feed(taken)
+        return taken
+
     def feed(self, data: bytes) -> None:
         """Takes what passes by. Never fails: lengths are all it reads."""
         size = len(data)
@@ -247,3 +258,27 @@ class FrameCursor:
             self._remaining = 0
         else:
             self._remaining = position - size
+
+
+def frame_size(data: bytes) -> int | None:
+    """Bytes of the frame that ``data`` begins with, header and payload; None when its header is not complete."""
+    if len(data) < 2:
+        return None
+    length = data[1] & 0x7F
+    header = 6 if data[1] & 0x80 else 2
+    if length > 125:
+        extra = 2 if length == 126 else 8
+        if len(data) < 2 + extra:
+            return None
+        length = int.from_bytes(data[2 : 2 + extra], "big")
+        header += extra
+    return header + length
+
+
+def close_frame(status: int, reason: bytes, mask: bytes = b"") -> bytes:
+    """A Close frame (RFC 6455 sections 5.5.1 and 5.3). ``mask``: the four bytes that what goes to a server needs."""
+    payload = status.to_bytes(2, "big") + reason
+    if not mask:
+        return bytes((0x88, len(payload))) + payload
+    masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
+    return bytes((0x88, 0x80 | len(payload))) + mask + masked

@@ -18,16 +18,14 @@ class Pool:
     def __init__(
         self,
         upstream: Upstream,
-        time: TimeLimits,
         *,
-        size: SizeLimits,
         loop: asyncio.AbstractEventLoop,
         deadlines: Deadlines,
         metrics: Metrics,
     ) -> None:
         self.upstream = upstream
-        self.time = time
-        self.most_body = size.body
+        self.time = TimeLimits()
+        self.most_body: int | None = None
         self.host_line = f"Host: {upstream.authority}\r\n".encode("ascii")
         self._loop = loop
         self._deadlines = deadlines
@@ -36,6 +34,11 @@ class Pool:
         self._idle: list[UpstreamConnection] = []
         self._active: set[UpstreamConnection] = set()
         self._closed = False
+
+    def configure(self, time: TimeLimits, size: SizeLimits) -> None:
+        """The limits from now on, for what is in flight too."""
+        self.time = time
+        self.most_body = size.body
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is still good, or None: then ``dial()``."""
@@ -53,7 +56,7 @@ class Pool:
     async def dial(self) -> UpstreamConnection:
         """A new connection. Raises ``DialError``."""
         self._metrics.on_dial(self.upstream.name)
-        connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time.connect)
+        connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time)
         connection.readable.register(sock, select.POLLIN)
         connection.born = self._loop.time()
         self._enter(connection)

@@ -6,20 +6,29 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 
-from proxy.core.model import Snapshot, Upstream
+from proxy.core.errors import Code
+from proxy.core.model import Credential, KeySetSource, Snapshot
 from proxy.limits.gate import Gates
 from proxy.observe.log import RequestLog
 from proxy.observe.metrics import Metrics
 from proxy.observe.record import Record
 from proxy.wire.caller import CallerConnection
+from proxy.wire.closing import STEP
 from proxy.wire.deadlines import Deadlines
 from proxy.wire.pool import Pool
-from proxy.wire.tunnel import Tunnel
+from proxy.wire.tunnel import GOING_AWAY, NOT_PERMITTED, Tunnel
 
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted; it takes the smaller of this and net.core.somaxconn."""
+
+IDLE_GRACE = 1.0
+"""Seconds after the listener closed in which a connection that was idle may still ask; then it is closed. Closing it
+at once would lose the request that a busy caller is sending just then."""
+
+RETIRED_FOR = 60.0
+"""Seconds for which a credential that a reload took away still serves the requests that were let through with it."""
 
 logger = logging.getLogger("proxy")
 
@@ -37,9 +46,11 @@ class DataServer:
         self.connections: set[CallerConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.draining = False
-        self.pools: Mapping[str, Pool] = {
-            name: self._make_pool(upstream, snapshot) for name, upstream in snapshot.upstreams.items()
-        }
+        self.websockets = 0
+        self.pools: Mapping[str, Pool] = {}
+        self.pools = self._make_pools(snapshot)
+        self._addresses: dict[str, int] = {}
+        self._retired: list[Credential | KeySetSource] = []
         metrics.upstream_connections = self._count_upstream_connections
         metrics.callers_waiting = self.gates.waiting
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,21 +73,41 @@ class DataServer:
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Puts another configuration in force, whole and at once; requests that were let through go on as they were.
+
+        WebSockets that would not be let through any more are closed. Raises ``OSError`` or ``ssl.SSLError`` when a CA
+        file cannot be used, and then nothing has changed.
+        """
+        old, old_pools = self.snapshot, self.pools
+        pools = self._make_pools(snapshot)
+        self.snapshot, self.pools = snapshot, pools
+        for name, pool in old_pools.items():
+            if pools.get(name) is not pool:
+                pool.close()
+        self.log.configure(snapshot.log)
+        self._replace([*old.credentials.values()], [*snapshot.credentials.values()])
+        self._replace([*old.key_sets.values()], [*snapshot.key_sets.values()])
+        for tunnel in [*self.tunnels]:
+            deny = tunnel.judge(snapshot.policy)
+            if deny is not None:
+                tunnel.close(NOT_PERMITTED, deny.code)
+
     async def drain(self, seconds: float) -> None:
-        """No new requests; waits for those in flight, then cuts what is left."""
+        """No new connections; waits for what is in flight, closes WebSockets cleanly, then cuts what is left.
+
+        A request on a connection that is already there is still served, as its last: a caller cannot know that this
+        process is going away before an answer says so.
+        """
         self.draining = True
         if self._server is not None:
             self._server.close()
-        for connection in [*self.connections]:
-            connection.begin_drain()
-        if self.metrics.in_flight:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._idle.wait()
-            except TimeoutError:
-                logger.warning(
-                    "%d requests did not finish within the drain time of %g s", self.metrics.in_flight, seconds
-                )
+        self.loop.call_later(min(IDLE_GRACE, seconds), self._close_idle)
+        if not await self._until_idle(seconds):
+            logger.warning("%d requests did not finish within the drain time of %g s", self.metrics.in_flight, seconds)
+            for tunnel in [*self.tunnels]:
+                tunnel.close(GOING_AWAY, Code.DRAINING)
+            await self._until_idle(2 * STEP if self.tunnels else 0.0)
         await self.close()
 
     async def close(self) -> None:
@@ -97,6 +128,8 @@ class DataServer:
             credential.close()
         for source in self.snapshot.key_sets.values():
             source.close()
+        for retired in self._retired:
+            retired.close()
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -115,8 +148,43 @@ class DataServer:
         record.ended = time.monotonic()
         self.metrics.on_end(record)
         self.log.write(record)
-        if self.draining and not self.metrics.in_flight:
-            self._idle.set()
+        if record.websocket:
+            self.websockets -= 1
+        self._look_whether_idle()
+
+    def no_room_for(self, record: Record) -> Code | None:
+        """Counts a request that is about to be served, and says why there is no room for it, if so."""
+        limits = self.snapshot.limits
+        if record.websocket:
+            self.websockets += 1
+            if self.draining:
+                return Code.DRAINING  # it would be cut soon: another instance is the better one
+            if limits.tunnels is not None and self.websockets > limits.tunnels:
+                return Code.TUNNELS_LIMITED
+        if limits.in_flight is not None and self.metrics.in_flight > limits.in_flight:
+            return Code.IN_FLIGHT_LIMITED
+        return None
+
+    def on_connection(self, peer: str) -> Code | None:
+        """A caller connected. Says why that is one too many, if so."""
+        self.metrics.on_caller_connection(1)
+        from_there = self._addresses[peer] = self._addresses.get(peer, 0) + 1
+        limits = self.snapshot.limits
+        if limits.connections is not None and self.metrics.connections > limits.connections:
+            return Code.CONNECTIONS_LIMITED
+        if limits.connections_per_address is not None and from_there > limits.connections_per_address:
+            return Code.ADDRESS_LIMITED
+        return None
+
+    def on_connection_gone(self, peer: str) -> None:
+        """A caller's connection is closed, or the tunnel that it became."""
+        self.metrics.on_caller_connection(-1)
+        left = self._addresses[peer] - 1
+        if left:
+            self._addresses[peer] = left
+        else:
+            del self._addresses[peer]
+        self._look_whether_idle()
 
     def _count_upstream_connections(self) -> dict[tuple[str, str], int]:
         counts = {}
@@ -130,7 +198,47 @@ class DataServer:
             # A bug, not a caller's error: those are Deny values, and the world's failures are DialError.
             logger.error("a request failed inside the proxy", exc_info=error)
 
-    def _make_pool(self, upstream: Upstream, snapshot: Snapshot) -> Pool:
-        return Pool(
-            upstream, snapshot.time, size=snapshot.size, loop=self.loop, deadlines=self.deadlines, metrics=self.metrics
-        )
+    def _make_pools(self, snapshot: Snapshot) -> dict[str, Pool]:
+        """A pool for each upstream; for one that has not changed, the pool that there is, with its connections."""
+        pools = {}
+        for name, upstream in snapshot.upstreams.items():
+            pool = self.pools.get(name)
+            if pool is None or pool.upstream != upstream:
+                pool = Pool(upstream, loop=self.loop, deadlines=self.deadlines, metrics=self.metrics)
+            pools[name] = pool
+        for pool in pools.values():
+            pool.configure(snapshot.time, snapshot.size)
+        return pools
+
+    def _replace(self, old: Sequence[Credential | KeySetSource], new: Sequence[Credential | KeySetSource]) -> None:
+        """Starts what is new. What is no longer there goes on for as long as a request may still need it."""
+        for each in new:
+            if not any(each is other for other in old):
+                each.start(self.spawn)
+        retired = [each for each in old if not any(each is other for other in new)]
+        if retired:
+            self._retired += retired
+            queues = [caller.limits.queue for caller in self.snapshot.callers.values() if caller.limits is not None]
+            self.loop.call_later(RETIRED_FOR + max(queues, default=0.0), self._end_retired, retired)
+
+    def _end_retired(self, retired: Sequence[Credential | KeySetSource]) -> None:
+        for each in retired:
+            each.close()
+        self._retired = [each for each in self._retired if not any(each is other for other in retired)]
+
+    async def _until_idle(self, seconds: float) -> bool:
+        self._look_whether_idle()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _look_whether_idle(self) -> None:
+        if self.draining and not self.metrics.in_flight and not self.connections:
+            self._idle.set()
+
+    def _close_idle(self) -> None:
+        for connection in [*self.connections]:
+            connection.close_if_idle()

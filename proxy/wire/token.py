@@ -101,12 +101,13 @@ class TokenRequest:
 
     def on_caller_late(self) -> None:
         """The caller stopped sending its body."""
-        self._refuse(Code.REQUEST_TIMEOUT, MESSAGES[Code.REQUEST_TIMEOUT])
+        self._refuse(Code.BODY_TIMEOUT, MESSAGES[Code.BODY_TIMEOUT])
 
     def abort(self) -> None:
         """The process is going away."""
         if not self._over:
             self._record.ending = Ending.ABORTED
+            self._record.code = Code.DRAINING
             self._record.status = OUTCOMES[Code.DRAINING].status
             self._end()
             self._caller.abort()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from proxy.core.model import Credential
+from proxy.core.errors import Code
+from proxy.core.model import Credential, Deny, Policy, RequestHead
+from proxy.core.policy import decide
 from proxy.limits.gate import Gate
 from proxy.observe.record import Ending, Record
+from proxy.wire.closing import Closing
 from proxy.wire.deadlines import NEVER
 from proxy.wire.framing import FrameCursor
 
@@ -20,6 +23,10 @@ WRITE_HIGH = 65536
 
 EARLY = 3.0
 """Seconds within which an upstream that ends a tunnel may have done so because of what it was shown."""
+
+GOING_AWAY = 1001
+NOT_PERMITTED = 1008
+"""Status codes of a Close frame (RFC 6455 section 7.4.1): the proxy stops or had enough; the caller's grant is gone."""
 
 STUCK = 60.0
 """Seconds without a byte after which a tunnel is given up that is closed by half, or whose one side reads nothing.
@@ -88,10 +95,34 @@ class TunnelEnd(asyncio.Protocol):
             self.peer.transport.resume_reading()
 
 
+class Asked(NamedTuple):
+    """A handshake's head as far as it decides anything, kept small: there may be ten thousand of them."""
+
+    target: str
+    version: int
+    noted: bytes
+
+    @classmethod
+    def of(cls, head: RequestHead) -> Asked:
+        """What to keep of this head."""
+        return cls(head.target, head.version, b"\n".join(b"%b:%b" % item for item in head.noted.items()))
+
+    def head(self) -> RequestHead:
+        """The head again, without the fields that decide nothing."""
+        noted = {name: value for name, _, value in (line.partition(b":") for line in self.noted.split(b"\n"))}
+        return RequestHead("GET", self.target, self.version, [], noted)
+
+    def __repr__(self) -> str:
+        return "Asked(…)"  # the fields may hold the caller's token
+
+
 class Tunnel:
     """The pair, and what is counted about it."""
 
-    __slots__ = ("_gate", "_lost", "_server", "_shown", "caller", "deadline", "looked_at", "record", "seen", "upstream")
+    __slots__ = (
+        "_asked", "_closing", "_gate", "_lost", "_server", "_shown", "caller", "deadline", "looked_at", "record",
+        "seen", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -101,8 +132,11 @@ class Tunnel:
         upstream: asyncio.Transport,
         shown: tuple[Credential, bytes],
         gate: Gate | None,
+        asked: Asked,
     ) -> None:
         self._server = server
+        self._asked = asked
+        self._closing: Closing | None = None
         self._lost = 0
         self._shown = shown
         self._gate = gate
@@ -147,11 +181,27 @@ class Tunnel:
         closely = any(end.ended or end.full for end in ends)
         limit = STUCK if closely else self._server.snapshot.time.tunnel_idle
         moved = self.caller.bytes + self.upstream.bytes
-        if self._lost or (limit is not None and moved == self.seen):
+        if self._lost or (closely and moved == self.seen):
+            self.record.code = self.record.code or Code.TUNNEL_STALLED
             self.abort()
+        elif limit is not None and moved == self.seen:
+            self.close(GOING_AWAY, Code.TUNNEL_IDLE_TIMEOUT)
         elif limit is not None:
             self.seen = moved
             self.deadline = self._server.loop.time() + limit
+
+    def judge(self, policy: Policy) -> Deny | None:
+        """The question that was asked before it opened, asked of another policy: why it may not stay, if so."""
+        decision = decide(policy, self._asked.head(), self.record.moment)
+        return decision if isinstance(decision, Deny) else None
+
+    def close(self, status: int, code: Code) -> None:
+        """Ends it with a Close frame to the caller and to the upstream as soon as a frame ends, else by force."""
+        if self._closing is None and not self._lost:
+            self.deadline = NEVER
+            self.record.ending = Ending.ABORTED
+            self.record.code = code
+            self._closing = Closing(self, self._server.loop, status, code)
 
     def abort(self) -> None:
         """Ends both sides at once."""
@@ -167,14 +217,14 @@ class Tunnel:
             credential, line = self._shown
             credential.doubted(line)
 
-    def on_end_lost(self) -> None:
-        """One of the two connections is gone; when both are, the request is over."""
+    def on_end_lost(self) -> bool:
+        """One of the two connections is gone; when both are (True), the request is over."""
         self._lost += 1
         if self._lost < 2:
             # What is left for the other side is flushed; a peer that does not read it has this long.
             self.deadline = self._server.loop.time() + STUCK
             self._server.deadlines.watch(self)
-            return
+            return False
         self.deadline = NEVER
         record = self.record
         record.request_bytes = self.caller.bytes
@@ -183,9 +233,11 @@ class Tunnel:
         record.messages_out = self.upstream.cursor.messages
         self._server.metrics.on_tunnel(record.operation or "", -1)
         self._server.tunnels.discard(self)
+        self._server.on_connection_gone(record.peer)
         self._server.finish(record)
-        self._server.metrics.on_caller_connection(-1)
         if self._gate is not None:
             self._gate.leave()
-        # The two ends name each other; without this the pair would wait for the garbage collector.
+        # The ends name each other and the closing them; without this they would wait for the garbage collector.
         del self.caller.peer, self.upstream.peer
+        self._closing = None
+        return True

@@ -121,7 +121,7 @@ def test_clients_of_anthropic_style_operations_find_type_error_with_type_and_mes
         (Code.INTERNAL, 13, "server_error", "api_error"),
         (Code.UPSTREAM_CLOSED, 14, "server_error", "api_error"),
         (Code.DRAINING, 14, "server_error", "api_error"),
-        (Code.UPSTREAM_TIMEOUT, 4, "server_error", "api_error"),
+        (Code.UPSTREAM_FIRST_BYTE_TIMEOUT, 4, "server_error", "api_error"),
     ],
     ids=lambda value: value.value if isinstance(value, Code) else str(value),
 )

@@ -111,7 +111,7 @@ async def test_a_head_that_does_not_arrive_in_time_is_408_however_busily_it_drip
         await clock.advance(3)
         await caller.send(b"X: y\r\n")
     await clock.advance(3)
-    await _refused(limited, caller, 408, "request_timeout")
+    await _refused(limited, caller, 408, "head_timeout")
 
 
 @on_a_clock
@@ -151,7 +151,7 @@ async def test_a_body_that_does_not_come_is_408(limited: Proxy, clock: ClockLoop
     wire = await limited.upstream.accept()
     await wire.head()
     await clock.advance(TIME.body_idle + 1)
-    await _refused(limited, caller, 408, "request_timeout")
+    await _refused(limited, caller, 408, "body_timeout")
     await wire.gone()
 
 
@@ -174,7 +174,7 @@ async def test_an_upstream_that_does_not_answer_is_504(limited: Proxy, clock: Cl
     assert limited.metrics.in_flight == 1
     await clock.advance(2)
     got = await caller.message()
-    assert (got.head.status, b"upstream_timeout" in got.body) == (504, True)
+    assert (got.head.status, b"upstream_first_byte_timeout" in got.body) == (504, True)
     await wire.gone()
     assert limited.ended(Ending.FAILED) == 1
 
@@ -309,9 +309,13 @@ async def test_an_idle_tunnel_is_cut_off_and_a_busy_one_is_not(limited: Proxy, c
         assert await caller.exactly(3)
     await clock.advance(TIME.tunnel_idle + 1)
     await clock.advance(TIME.tunnel_idle + 1)
-    await caller.gone()
+    assert await caller.exactly(4) == b"\x88\x15\x03\xe9"
+    await wire.some()
     await wire.gone()
+    await clock.advance(1.1)
+    await caller.until_broken()
     assert limited.ended(Ending.ABORTED) == 1
+    assert limited.records[0].code is Code.TUNNEL_IDLE_TIMEOUT
 
 
 @on_a_clock
@@ -336,7 +340,7 @@ async def test_an_upstream_connection_that_is_too_old_is_not_used_again(limited:
 
 
 @on_a_clock
-async def test_a_connection_that_cannot_be_made_in_time_is_504(proxies: Proxies, clock: ClockLoop) -> None:
+async def test_a_tls_handshake_that_does_not_end_in_time_is_504(proxies: Proxies, clock: ClockLoop) -> None:
     """A TLS upstream that accepts and then says nothing."""
     upstream = await proxies.upstream()
     snapshot = replace(make_snapshot(upstream_at(upstream.port, scheme="https")), time=TIME)
@@ -345,10 +349,12 @@ async def test_a_connection_that_cannot_be_made_in_time_is_504(proxies: Proxies,
     await caller.send(request("GET /things"))
     wire = await upstream.accept()
     assert (await wire.some())[:1] == b"\x16"
-    await clock.advance(TIME.connect + 1)
+    await clock.advance(TIME.tls - 1)
+    assert proxy.metrics.in_flight == 1
+    await clock.advance(2)
     got = await caller.message()
-    assert (got.head.status, b"upstream_connect_timeout" in got.body) == (504, True)
-    assert proxy.records[0].code is Code.UPSTREAM_CONNECT_TIMEOUT
+    assert (got.head.status, b"upstream_tls_timeout" in got.body) == (504, True)
+    assert proxy.records[0].code is Code.UPSTREAM_TLS_TIMEOUT
     await wire.gone()
 
 

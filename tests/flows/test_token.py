@@ -378,5 +378,5 @@ async def test_a_caller_who_stops_in_the_middle_of_its_body_is_not_waited_for(
         await clock.advance(61)
         await asyncio.sleep(0.01)
     got = await caller.message()
-    assert (got.head.status, code_of(got), got.head.get("connection")) == (408, "request_timeout", "close")
+    assert (got.head.status, code_of(got), got.head.get("connection")) == (408, "body_timeout", "close")
     assert desk.asked == []

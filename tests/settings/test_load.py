@@ -14,11 +14,13 @@ from proxy.core.model import (
     KeyPower,
     KeyType,
     Level,
+    Limits,
     LogFormat,
     LogLevel,
     LogSettings,
     Mode,
     Presented,
+    SharedLimits,
     SizeLimits,
     Snapshot,
     TimeLimits,
@@ -108,7 +110,10 @@ callers:
   storefront:
     token: {ONE}
     allow: [tts.*, realtime.session]
-time: {{head: 3s, tunnel_idle: 30m, drain: 5}}
+time: {{head: 3s, tls: 7s, total: 1h, tunnel_idle: 30m, drain: 5}}
+limits: {{connections: 500, connections_per_address: none, in_flight: 90, tunnels: 40, shared: "redis://:pw@r:6379/0",
+          shared_failure: closed}}
+admin_token: {ONE}
 size: {{line: 4KiB, head: 16KiB, body: 512MB}}
 log: {{format: off, level: refused, omit: [path, peer]}}
 """
@@ -128,7 +133,12 @@ def test_everything_that_can_be_said_arrives_in_the_snapshot(load: Load) -> None
     assert us.connect_proxy_authorization == "Basic " + base64.b64encode(b"me:pa:ss").decode()
     assert snapshot.credentials["workspace"].power == KeyPower(KeyType.STANDARD, Level.WRITE, Level.NONE)
     assert snapshot.credentials["live"].power == KeyPower(KeyType.REALTIME_ONLY, Level.NONE, Level.NONE)
-    assert snapshot.time == TimeLimits(head=3, tunnel_idle=1800, drain=5)
+    assert snapshot.time == TimeLimits(head=3, tls=7, total=3600, tunnel_idle=1800, drain=5)
+    assert snapshot.limits == Limits(connections=500, in_flight=90, tunnels=40)
+    assert snapshot.shared_limits == SharedLimits("redis://:pw@r:6379/0", fail_open=False)
+    assert "pw" not in repr(snapshot)
+    assert snapshot.admin_token == bytes.fromhex(ONE.removeprefix("sha256:"))
+    assert [Path(file).name for file in snapshot.files] == ["proxy.yaml"]
     assert snapshot.size == SizeLimits(line=4096, head=16384, body=512_000_000)
     assert snapshot.log == LogSettings(LogFormat.OFF, LogLevel.REFUSED, frozenset({"path", "peer"}))
 
@@ -268,6 +278,31 @@ def test_an_option_for_one_of_several_is_a_fault(faults_of: FaultsOf) -> None:
         ("--upstream", "an option for one of 2 upstreams"),
         ("--voices", "an option for one of 2 credentials"),
     ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "rediss://user:p%40ss@h:6380/3", "redis://[::1]:6379", "unix:///run/redis.sock?db=1"],
+)
+def test_a_redis_server_is_named_directly_or_by_a_variable_or_a_file(load: Load, tmp_path: Path, url: str) -> None:
+    (tmp_path / "url").write_text(url + "\n")
+    (tmp_path / "url").chmod(0o600)
+    for said in (url, "env:REDIS", f"file:{tmp_path}/url"):
+        snapshot = load(f"limits: {{shared: '{said}'}}", environ={**ENVIRON, "REDIS": url})
+        assert snapshot.shared_limits == SharedLimits(url, fail_open=True)
+
+
+def test_all_files_that_were_read_are_known_but_for_secrets(load: Load, tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "corp.pem"))
+    (tmp_path / "own.yaml").write_text(
+        f"{OWN}  tts.own: {{methods: [POST], path: /x, permission: none, errors: grpc}}\n"
+    )
+    snapshot = load("upstreams: {a: {catalogue: own.yaml, url: 'https://a.example', ca: corp.pem}}")
+    assert {Path(file).name for file in snapshot.files} == {"proxy.yaml", "own.yaml", "corp.pem"}
+    before = snapshot.upstreams["a"]
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "corp.pem"))
+    again = load("upstreams: {a: {catalogue: own.yaml, url: 'https://a.example', ca: corp.pem}}")
+    assert again.upstreams["a"] != before
 
 
 def test_a_ca_file_is_found_from_the_folder_of_the_configuration(load: Load, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from proxy.wire.framing import (
     FrameCursor,
     FramingError,
     LengthCursor,
+    close_frame,
+    frame_size,
 )
 
 AFTER = b"GET /next"
@@ -266,6 +268,37 @@ def test_a_close_frame_is_noticed_once_its_head_has_passed(
         cursor.feed(wire[start:end])
         assert not (cursor.closed and end <= len(before))
     assert cursor.closed
+
+
+@given(st.lists(frames, min_size=1, max_size=4), st.integers(0, 10**6), st.lists(st.integers(0, 10**6), max_size=9))
+def test_a_frame_that_has_begun_is_ended_and_no_other_begun(
+    parts: list[tuple[int, bytes, bool, bool, int]], begun: int, cut: list[int]
+) -> None:
+    ends = [0]
+    for o, p, m, f, w in parts:
+        ends.append(ends[-1] + len(frame(o, p, masked=m, final=f, wide=w)))
+    wire = b"".join(frame(o, p, masked=m, final=f, wide=w) for o, p, m, f, w in parts)
+    at = begun % len(wire)
+    cursor = FrameCursor()
+    cursor.feed(wire[:at])
+    taken = b""
+    bounds = sorted({at, len(wire)} | {at + each % (len(wire) - at) for each in cut})
+    for start, end in pairwise(bounds):
+        if not cursor.at_boundary:
+            taken += cursor.feed_to_boundary(wire[start:end])
+    assert at + len(taken) == min(end for end in ends if end >= at)
+    assert cursor.at_boundary
+
+
+@given(st.integers(1000, 4999), st.binary(max_size=100), st.binary(min_size=4, max_size=4) | st.just(b""))
+def test_a_close_frame_that_is_made_is_one(status: int, reason: bytes, mask: bytes) -> None:
+    made = close_frame(status, reason, mask)
+    cursor = FrameCursor()
+    cursor.feed(made)
+    assert (cursor.closed, cursor.at_boundary, frame_size(made)) == (True, True, len(made))
+    payload = made[2 + len(mask) :]
+    plain = bytes(b ^ mask[i % 4] for i, b in enumerate(payload)) if mask else payload
+    assert plain == status.to_bytes(2, "big") + reason
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
