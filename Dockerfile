@@ -12,7 +12,7 @@ RUN python -m venv /opt/inworld-proxy
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
-RUN /opt/inworld-proxy/bin/python -m pip install .
+RUN /opt/inworld-proxy/bin/python -m pip install '.[redis]'
 
 FROM ${BASE}
 COPY --from=build /opt/inworld-proxy /opt/inworld-proxy

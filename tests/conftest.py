@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 
 from tests.proxies import ClockLoop, Proxies, Proxy
+from tests.redis_server import RedisServer
 from tests.wires import ScriptedUpstream
 
 pytest_plugins = ("tests.secrets_watch",)
@@ -22,7 +23,7 @@ _LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "clock": ClockLoop,
 }
-_ON_BOTH_LOOPS = ("flows",)
+_ON_BOTH_LOOPS = ("flows", "faults")
 """Folders whose tests run on every loop that the product runs on."""
 
 
@@ -64,3 +65,12 @@ async def clock() -> ClockLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, ClockLoop)
     return loop
+
+
+@pytest.fixture
+async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
+    """A Redis server of this test's own, started; skips without one, and fails where it could be installed."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    await server.start()
+    yield server
+    await server.kill()

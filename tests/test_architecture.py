@@ -26,12 +26,19 @@ MAY_IMPORT = {
     "limits": {"core"},
     # How an upstream is trusted: one set of rules for requests and for mints.
     "tls": {"core"},
+    # What the process that started this one gave it, and whom to tell how it is.
+    "inherited": {"core"},
+    "notify": set[str](),
     "wire": {"callers", "core", "credentials", "limits", "observe", "tls"},
-    "admin": {"core", "observe", "wire"},
+    # Another configuration for a server that runs: reads one, and hands it over.
+    "reload": {"core", "credentials", "notify", "settings", "wire"},
+    "terminal": set[str](),
+    "admin": {"core", "observe", "reload", "wire"},
     # A stand-in for somebody else's API: it knows nothing of the proxy, or it would agree with its mistakes.
     "sandbox": set[str](),
-    "app": {"admin", "core", "credentials", "observe", "settings", "wire"},
-    "cli": {"app", "callers", "catalogue", "core", "credentials", "document", "sandbox", "settings"},
+    "app": {"admin", "core", "credentials", "inherited", "notify", "observe", "reload", "settings", "terminal", "wire"},
+    "cli": {"app", "callers", "catalogue", "core", "credentials", "document", "sandbox", "settings"}
+    | {"inherited", "notify"},
     "__main__": {"cli"},
 }
 """Packages and modules of proxy/, and what each may import besides itself and the package's version."""

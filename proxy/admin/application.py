@@ -1,13 +1,20 @@
-"""The operator's listener: metrics and health. An ordinary aiohttp application, apart from the data path.
+"""The operator's listener: metrics, health and ``POST /reload``. An ordinary aiohttp application, apart from the data
+path.
 
-On loopback it is guarded against web pages like the data listener; elsewhere it serves these three paths only and does
-not look at Host, because probes and scrapers use pod addresses. Nothing here changes anything.
+On loopback it is guarded against web pages like the data listener; elsewhere it serves these paths only and does not
+look at Host, because probes and scrapers use pod addresses. What changes something needs the operator's token wherever
+there is one, and off loopback does not exist without.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import hmac
 import logging
+import socket
 import time
+from datetime import UTC, datetime
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -16,29 +23,39 @@ from prometheus_client.exposition import choose_encoder
 from proxy import __version__
 from proxy.core.browser import check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
-from proxy.core.model import Credential, ErrorShape
+from proxy.core.model import Address, Credential, ErrorShape
+from proxy.reload import Outcome, Reloader, State
+from proxy.wire.listener import place_of
 from proxy.wire.server import DataServer
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
-async def start_admin(server: DataServer) -> tuple[web.AppRunner, str, int]:
-    """Opens the admin listener and returns it with where it is. Raises ``OSError`` when the address cannot be had."""
+async def start_admin(
+    server: DataServer, inherited: socket.socket | None = None, reloader: Reloader | None = None
+) -> tuple[web.AppRunner, str, int]:
+    """Opens the admin listener, or takes the inherited one, and returns it with where it is.
+
+    Raises ``OSError`` when the address cannot be had.
+    """
     address = server.snapshot.admin
-    runner = web.AppRunner(make_application(server), access_log=None, logger=_quiet_logger())
+    runner = web.AppRunner(make_application(server, reloader), access_log=None, logger=_quiet_logger())
     await runner.setup()
     try:
-        site = web.TCPSite(runner, address.host, address.port)
-        await site.start()
+        await _site(runner, address, inherited).start()
     except BaseException:
         await runner.cleanup()
         raise
-    host, port = runner.addresses[0][:2]
+    host, port = runner.addresses[0][:2] if inherited is None else place_of(inherited)
     return runner, host, port
 
 
-def make_application(server: DataServer) -> web.Application:
-    """The application: ``/metrics``, ``/healthz``, ``/readyz`` and, for people, ``/``."""
+def _site(runner: web.AppRunner, address: Address, inherited: socket.socket | None) -> web.BaseSite:
+    return web.TCPSite(runner, address.host, address.port) if inherited is None else web.SockSite(runner, inherited)
+
+
+def make_application(server: DataServer, reloader: Reloader | None = None) -> web.Application:
+    """The application: ``/metrics``, ``/healthz``, ``/readyz``, ``/reload`` if that can be, and, for people, ``/``."""
     application = web.Application(middlewares=[_guard(server)] if server.snapshot.admin.is_loopback else ())
 
     async def metrics(request: web.Request) -> web.Response:
@@ -52,24 +69,79 @@ def make_application(server: DataServer) -> web.Application:
         credentials = {name: _describe(credential) for name, credential in server.snapshot.credentials.items()}
         # A credential that is fetched on first use does not keep a pod out of service; draining does.
         status = "draining" if server.draining else "ready"
-        body = {"status": status, "credentials": credentials, "configuration": server.snapshot.source}
+        body: dict[str, object] = {
+            "status": status,
+            "credentials": credentials,
+            "configuration": server.snapshot.source,
+        }
         if server.snapshot.key_sets:
             # A key set that is not there yet leaves its callers unknown; the others are served.
             body["key_sets"] = {
                 name: "ready" if source.state().ready else "not ready"
                 for name, source in server.snapshot.key_sets.items()
             }
+        if reloader is not None:
+            # What is wrong with a file names paths and settings: for those on this machine only.
+            body["reload"] = _describe_reload(reloader.last, faults=server.snapshot.admin.is_loopback)
         return web.json_response(body, status=503 if server.draining else 200)
 
     async def index(_: web.Request) -> web.Response:
-        return web.Response(text=f"inworld-proxy {__version__}\n\n/metrics\n/healthz\n/readyz\n")
+        return web.Response(text=f"inworld-proxy {__version__}\n\n/metrics\n/healthz\n/readyz\nPOST /reload\n")
 
     application.router.add_get("/metrics", metrics)
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
+    if reloader is not None:
+        application.router.add_route("*", "/reload", _reload(server, reloader))
     if server.snapshot.admin.is_loopback:
         application.router.add_get("/", index)
     return application
+
+
+def _reload(server: DataServer, reloader: Reloader) -> Handler:
+    async def reload(request: web.Request) -> web.StreamResponse:
+        digest = server.snapshot.admin_token
+        if digest is None and not server.snapshot.admin.is_loopback:
+            raise web.HTTPNotFound
+        if request.method != "POST":
+            raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+        if digest is not None and not _shows(request, digest):
+            refused = {
+                "status": "refused",
+                "message": "Send the token whose digest is `admin_token`: Authorization: Bearer.",
+            }
+            return web.json_response(refused, status=401, headers={"WWW-Authenticate": "Bearer"})
+        outcome = await asyncio.shield(reloader.ask("POST /reload"))
+        status = 503 if server.draining else 422 if outcome.state is State.FAILED else 200
+        body = {
+            "status": outcome.state.value,
+            "when": _moment(outcome.when),
+            "configuration": server.snapshot.source,
+            "faults": outcome.faults,
+        }
+        return web.json_response(body, status=status)
+
+    return reload
+
+
+def _shows(request: web.Request, digest: bytes) -> bool:
+    """Does it carry the token with this digest, once? Takes as long for a wrong one as for the right one."""
+    scheme, _, token = ", ".join(request.headers.getall("Authorization", [])).partition(" ")
+    shown = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+    return hmac.compare_digest(shown, digest) and scheme.lower() == "bearer"
+
+
+def _describe_reload(outcome: Outcome, *, faults: bool) -> dict[str, object]:
+    described: dict[str, object] = {
+        "state": outcome.state.value,
+        "when": _moment(outcome.when),
+        "faults": len(outcome.faults),
+    }
+    return described | {"found": outcome.faults} if faults and outcome.faults else described
+
+
+def _moment(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _describe(credential: Credential) -> dict[str, object]:

@@ -6,8 +6,11 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -15,6 +18,9 @@ from proxy import __version__, app
 from proxy.cli.faults import print_faults
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.core.model import Snapshot
+from proxy.credentials.sources import read_source
+from proxy.inherited import Inherited, InheritedError, fill_standard_descriptors, take_inherited
+from proxy.notify import Notifier
 from proxy.settings.load import Overrides, SettingsError, load_settings
 
 KEY = "INWORLD_API_KEY"
@@ -45,10 +51,19 @@ Try it:
 """
 
 
+class _Parent(NamedTuple):
+    """What the process that started this one gave it."""
+
+    inherited: Inherited
+    notifier: Notifier
+
+
 @click.command(epilog=_EXAMPLES)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
 @click.option("--listen", metavar="HOST:PORT", help="Where callers connect.  [default: 127.0.0.1:8080]")
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics and health are.  [default: 127.0.0.1:9464]")
+@click.option("--fd", type=click.IntRange(0), metavar="N", help="Callers connect to this inherited listening socket.")
+@click.option("--admin-fd", type=click.IntRange(0), metavar="N", help="The same for metrics and health.")
 @click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
 @click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
 @click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
@@ -60,6 +75,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     config: Path | None,
     listen: str | None,
     admin: str | None,
+    fd: int | None,
+    admin_fd: int | None,
     upstream: str | None,
     ca: str | None,
     voices: str | None,
@@ -69,30 +86,73 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     *,
     sandbox: bool,
 ) -> None:
-    """Run the proxy until it is told to stop (Ctrl-C, SIGTERM)."""
+    """Run the proxy until it is told to stop (Ctrl-C, SIGTERM).
+
+    The configuration is read again when its file changes, on SIGHUP, and on POST /reload at the admin address: checked
+    as a whole, then put in force without losing a request. With a fault in it, everything stays as it was, and the
+    log, /readyz and the metric inworld_proxy_configuration_reload_failed say so. --listen and --admin need a restart.
+    """
+    fill_standard_descriptors()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("proxy.reload").setLevel(logging.INFO)  # who asks for a reload wants to see that it was done
     _refuse_slow_parser()
     if sandbox and (config is not None or upstream is not None):
         raise click.UsageError("--sandbox is an upstream of its own; leave out --config and --upstream.")
+    parent = _Parent(_take_inherited(fd, admin_fd), Notifier.take(os.environ))
+    listen = _only_one("--listen", listen, parent.inherited.listen_address)
+    admin = _only_one("--admin", admin, parent.inherited.admin_address)
     overrides = Overrides(listen, admin, upstream, ca, voices, router, key_type, log_format)
     environ: Mapping[str, str] = os.environ
     if not sandbox and (config is not None or upstream is not None or environ.get(KEY)):
-        _serve(config, environ, overrides, None)
+        _serve(config, environ, overrides, parent, None)
         return
     with SandboxProcess() as child:
         environ = {**environ, KEY: child.key_for(voices, router, key_type)}
         overrides = Overrides(listen, admin, child.url, ca, voices, router, key_type, log_format)
-        _serve(None, environ, overrides, child)
+        _serve(None, environ, overrides, parent, child)
 
 
-def _serve(config: Path | None, environ: Mapping[str, str], overrides: Overrides, child: SandboxProcess | None) -> None:
+def _take_inherited(fd: int | None, admin_fd: int | None) -> Inherited:
+    try:
+        return take_inherited(os.environ, fd, admin_fd)
+    except InheritedError as error:
+        click.echo(f"inworld-proxy: {error}.", err=True)
+        sys.exit(1)
+
+
+def _only_one(option: str, said: str | None, inherited: str | None) -> str | None:
+    """The address that is inherited goes through the same checks as one that is said: may others reach it?"""
+    if said is not None and inherited is not None:
+        raise click.UsageError(f"{option} {said} names an address, and a socket on {inherited} is inherited: say one.")
+    return said if inherited is None else inherited
+
+
+def _serve(
+    config: Path | None,
+    environ: Mapping[str, str],
+    overrides: Overrides,
+    parent: _Parent,
+    child: SandboxProcess | None,
+) -> None:
     try:
         snapshot = load_settings(config, environ, overrides)
     except SettingsError as error:
         print_faults(error.faults)
         sys.exit(1)
+
+    def again(keep: Snapshot, stop: threading.Event) -> Snapshot:
+        return load_settings(config, environ, overrides, read_key=partial(read_source, stop=stop), keep=keep)
+
     try:
-        app.run(app.serve(snapshot, ready=lambda listening: _announce(snapshot, listening, child)))
+        app.run(
+            app.serve(
+                snapshot,
+                ready=lambda listening: _announce(snapshot, listening, child),
+                inherited=parent.inherited,
+                notifier=parent.notifier,
+                load=again,
+            )
+        )
     except OSError as error:
         click.echo(f"inworld-proxy: cannot listen: {error.strerror or error}", err=True)
         click.echo(
@@ -116,6 +176,8 @@ def _announce(snapshot: Snapshot, listening: app.Listening, child: SandboxProces
 
 def _url(address: tuple[str, int]) -> str:
     host, port = address
+    if host.startswith("unix:"):
+        return host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

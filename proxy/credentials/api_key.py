@@ -9,13 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 from math import inf
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from proxy.core.model import CredentialState, KeyPower, Spawn
 from proxy.credentials.clock import Clock
+from proxy.credentials.definition import Definition
 from proxy.credentials.live import LiveSecret
+from proxy.credentials.one_time import PER_PERIOD, PERIOD, SPARE, Rate
 from proxy.credentials.secret import Secret, SecretError
 from proxy.credentials.sources import EnvironmentSource
+
+if TYPE_CHECKING:
+    from proxy.credentials.session_token import SessionToken
 
 ENVIRONMENT_VARIABLE = "INWORLD_API_KEY"
 """Where Inworld's own tools look for the key, and where it is looked for when nothing is configured."""
@@ -30,17 +35,31 @@ _QUOTES = "'\"`"
 class ApiKey:
     """An API key. Static unless ``live`` follows its source. Implements ``Credential``."""
 
-    __slots__ = ("_clock", "_line", "_live", "_refusals", "_refused_at", "name", "power")
+    __slots__ = (
+        "_clock", "_line", "_predecessor", "_refusals", "_refused_at", "definition", "live", "name", "one_time",
+        "power",
+    )  # fmt: skip
 
     def __init__(
-        self, name: str, secret: Secret, power: KeyPower, *, live: LiveSecret | None = None, clock: Clock | None = None
+        self,
+        name: str,
+        secret: Secret,
+        power: KeyPower,
+        *,
+        live: LiveSecret | None = None,
+        definition: Definition | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Raises ``SecretError`` for a secret that is not ``base64(key_id:secret)``."""
         check_api_key(secret)
         self.name = name
         self.power = power
+        self.definition = definition
+        self.one_time = Rate(PER_PERIOD, PERIOD + SPARE)
+        """The one-time tokens of this key's minute: the upstream counts them by key, whatever is configured here."""
+        self._predecessor: ApiKey | None = None
         self._clock = clock or Clock()
-        self._live = live or LiveSecret(
+        self.live = live or LiveSecret(
             name, EnvironmentSource(ENVIRONMENT_VARIABLE), secret, check=check_api_key, environ={}, clock=self._clock
         )
         self._refusals = 0
@@ -64,43 +83,59 @@ class ApiKey:
     async def refresh(self) -> None:
         """Nothing to fetch."""
 
+    def refusals(self) -> tuple[int, float]:
+        """How often it was refused, and when last."""
+        return self._refusals, self._refused_at
+
     def current(self) -> Secret:
         """The key as it is now, to mint from."""
-        return self._live.current
+        return self.live.current
 
     def refused(self, line: bytes) -> bool:
         """Remembers it if it is still the key that is shown. Never worth another try with the same key."""
         if line == self._line:
             self._refusals += 1
             self._refused_at = self._clock.monotonic()
-            self._live.ask()
+            self.live.ask()
         return False
 
     def doubted(self, line: bytes) -> None:
         """Nothing to do: a key does not expire."""
 
+    def inherit(self, old: ApiKey | SessionToken) -> bool:
+        """Goes on, once it starts, with the counts of another that is in force now. False: their keys differ."""
+        if not isinstance(old, ApiKey) or old.live.current != self.live.current:
+            return False
+        self._predecessor = old
+        self.one_time = old.one_time  # one rate for both: what is being minted already has a hold of it
+        return True
+
     def start(self, spawn: Spawn) -> None:
         """Follows the key's source."""
-        self._live.start(spawn, self._on_secret)
+        old, self._predecessor = self._predecessor, None
+        if old is not None:
+            self._refusals, self._refused_at = old.refusals()
+            self.live.inherit(old.live)
+        self.live.start(spawn, self._on_secret)
 
     def close(self) -> None:
         """Stops following it; the key stays in use."""
-        self._live.close()
+        self.live.close()
 
     def state(self) -> CredentialState:
         """How it is now. A refusal counts for ``REMEMBERED`` seconds: nothing on the wire says that one is over."""
         return CredentialState(
             ready=True,
-            source=self._live.kind,
-            succeeded_at=self._live.read_at,
-            source_reads=dict(self._live.reads),
+            source=self.live.kind,
+            succeeded_at=self.live.read_at,
+            source_reads=dict(self.live.reads),
             refused=self._clock.monotonic() - self._refused_at < REMEMBERED,
             refusals=self._refusals,
-            fault=self._live.fault,
+            fault=self.live.fault,
         )
 
     def _on_secret(self) -> None:
-        self._line = _line(self._live.current)
+        self._line = _line(self.live.current)
         self._refused_at = -inf
 
     def __repr__(self) -> str:

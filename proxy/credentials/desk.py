@@ -56,13 +56,19 @@ class OneTimeIssuer:
 
 
 class Desk:
-    """Where callers get tokens. Implements ``TokenDesk``. ``per_minute`` is for each caller."""
+    """Where callers get tokens. Implements ``TokenDesk``. ``per_minute`` is for each caller.
 
-    def __init__(self, issuers: Mapping[str, Issuer], per_minute: int, *, clock: Clock | None = None) -> None:
+    ``old`` is the desk that this one takes the place of: the minute of each caller goes on. The two share it, because
+    callers are served by either while one follows the other.
+    """
+
+    def __init__(
+        self, issuers: Mapping[str, Issuer], per_minute: int, *, old: Desk | None = None, clock: Clock | None = None
+    ) -> None:
         self._issuers = dict(issuers)
         self._per_minute = per_minute
         self._clock = clock or Clock()
-        self._rates: dict[str, Rate] = {}
+        self.rates: dict[str, Rate] = old.rates if old is not None else {}
 
     @property
     def purposes(self) -> tuple[str, ...]:
@@ -71,9 +77,10 @@ class Desk:
 
     def wait(self, caller: str) -> float:
         """See ``TokenDesk``. Callers are those of the configuration, so there are few."""
-        rate = self._rates.get(caller)
+        rate = self.rates.get(caller)
         if rate is None:
-            rate = self._rates[caller] = Rate(self._per_minute, PERIOD)
+            rate = self.rates[caller] = Rate(self._per_minute, PERIOD)
+        rate.resize(self._per_minute)
         return rate.take(self._clock.monotonic())
 
     async def issue(self, purpose: str, caller: str) -> IssuedToken:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -75,6 +75,11 @@ class KeySetEndpoint:
         """Raises ``OSError`` or ``ssl.SSLError`` when the host's CA file cannot be used."""
         return cls(host, path, tls_context(host))
 
+    @property
+    def address(self) -> str:
+        """The whole URL: two configurations that say the same mean the same key set."""
+        return f"{self.host.scheme}://{self.host.authority}{self.path}"
+
     async def __call__(self) -> bytes:
         """The set as it is published now. Raises ``FetchError``."""
         try:
@@ -89,7 +94,7 @@ class KeySetEndpoint:
                     auto_decompress=False,
                 ) as session,
                 session.get(
-                    f"{self.host.scheme}://{self.host.authority}{self.path}",
+                    self.address,
                     headers={
                         "Accept": "application/jwk-set+json, application/json",
                         "Accept-Encoding": "identity",
@@ -114,6 +119,17 @@ class KeySetEndpoint:
             raise FetchError("the key set's address could not be reached") from None
 
 
+@dataclass(slots=True)
+class _Fetched(Generic[S]):
+    """What came of the fetches up to now. ``began`` is when the last one did, by the monotonic clock."""
+
+    current: S | None = None
+    fetched_at: float | None = None
+    fault: str | None = None
+    fetches: dict[str, int] = field(default_factory=lambda: {"success": 0, "failed": 0})
+    began: float = -inf
+
+
 class FetchedKeys(Generic[S]):
     """A key set that keeps itself fresh between ``start()`` and ``close()``. Implements ``KeySetSource``.
 
@@ -128,31 +144,46 @@ class FetchedKeys(Generic[S]):
         fetch: Callable[[], Awaitable[bytes]],
         read: Callable[[bytes], S],
         *,
+        address: str = "",
         clock: Clock | None = None,
     ) -> None:
         clock = clock or Clock()
         self.name = name
+        self.address = address
         self._fetch = fetch
         self._read = read
         self._wall, self._monotonic = clock.wall, clock.monotonic
-        self._current: S | None = None
-        self._fetched_at: float | None = None
-        self._fault: str | None = None
-        self._fetches = {"success": 0, "failed": 0}
-        self._began = -inf
+        self._now: _Fetched[S] = _Fetched()
         self._asked = asyncio.Event()
         self._task: RunningTask | None = None
+        self._predecessor: FetchedKeys[S] | None = None
 
     def current(self) -> S | None:
         """The set that was read last; None until there was one."""
-        return self._current
+        return self._now.current
 
     def wanted(self) -> None:
         """Fetches it again as soon as that may be."""
         self._asked.set()
 
+    def inherit(self, old: FetchedKeys[S]) -> None:
+        """Begins, once it starts, with the keys of another for the same address, and when those were fetched."""
+        self._predecessor = old
+
+    def hand_on(self) -> _Fetched[S]:
+        """What a successor begins with."""
+        return replace(self._now, fetches=dict(self._now.fetches))
+
+    async def fetch_first(self) -> None:
+        """Fetches it before it starts, so that its callers are known from the first request on. At most a moment."""
+        if self._predecessor is None and self._now.began == -inf:
+            await self._attempt()
+
     def start(self, spawn: Spawn) -> None:
-        """Fetches the set, and again and again."""
+        """Fetches the set, unless that was done, and again and again."""
+        old, self._predecessor = self._predecessor, None
+        if old is not None:
+            self._now = old.hand_on()
         self._task = spawn(self._keep())
 
     def close(self) -> None:
@@ -162,42 +193,43 @@ class FetchedKeys(Generic[S]):
 
     def state(self) -> KeySetState:
         """How it is now."""
-        keys = len(self._current) if self._current is not None else 0
-        return KeySetState(keys > 0, keys, self._fetched_at, dict(self._fetches), self._fault)
+        keys = len(self._now.current) if self._now.current is not None else 0
+        return KeySetState(keys > 0, keys, self._now.fetched_at, dict(self._now.fetches), self._now.fault)
 
     async def _keep(self) -> None:
         while True:
+            if self._now.began != -inf:
+                if self._now.fault is None:
+                    await self._until_due()
+                # Asked meanwhile or not, after a failure or not: never sooner than this.
+                await asyncio.sleep(max(0.0, self._now.began + APART - self._monotonic()))
             await self._attempt()
-            if self._fault is None:
-                await self._until_due()
-            # Asked meanwhile or not, after a failure or not: never sooner than this.
-            await asyncio.sleep(max(0.0, self._began + APART - self._monotonic()))
 
     async def _until_due(self) -> None:
         try:
-            async with asyncio.timeout(max(0.0, self._began + EVERY - self._monotonic())):
+            async with asyncio.timeout(max(0.0, self._now.began + EVERY - self._monotonic())):
                 await self._asked.wait()
         except TimeoutError:
             return
 
     async def _attempt(self) -> None:
         self._asked.clear()
-        self._began = self._monotonic()
+        self._now.began = self._monotonic()
         try:
             found = self._read(await self._fetch())
         except (FetchError, ValueError) as exc:
-            self._fetches["failed"] += 1
-            if self._fault is None:
-                kept = "the keys before stay in use" if self._current is not None else "its tokens are unknown"
+            self._now.fetches["failed"] += 1
+            if self._now.fault is None:
+                kept = "the keys before stay in use" if self._now.current is not None else "its tokens are unknown"
                 logger.warning("key set %s: %s; %s", self.name, exc, kept)
-            self._fault = str(exc)
+            self._now.fault = str(exc)
             return
-        self._fetches["success"] += 1
-        self._fault = None
-        self._fetched_at = self._wall()
-        if found == self._current:
+        self._now.fetches["success"] += 1
+        self._now.fault = None
+        self._now.fetched_at = self._wall()
+        if found == self._now.current:
             return  # the same object stays, and with it what was verified by it
         for sentence in dict.fromkeys(found.refused):
             logger.warning("key set %s: not used: %s", self.name, sentence)
         logger.info("key set %s: %d keys", self.name, len(found))
-        self._current = found
+        self._now.current = found

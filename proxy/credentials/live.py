@@ -13,6 +13,7 @@ import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import assert_never
 
 from proxy.core.model import RunningTask, Spawn
@@ -88,6 +89,11 @@ class LiveSecret:
             case _:
                 assert_never(self._source)
 
+    def inherit(self, old: LiveSecret) -> None:
+        """Goes on with what another counted, if its secret comes from the same kind of source."""
+        if old.kind == self.kind:
+            self.reads = dict(old.reads)
+
     def start(self, spawn: Spawn, on_change: Callable[[], None]) -> None:
         """Follows the source from now on; ``on_change`` is called after ``current`` has become another."""
         if not isinstance(self._source, EnvironmentSource):
@@ -107,7 +113,7 @@ class LiveSecret:
         while True:
             if isinstance(source, FileSource):
                 await asyncio.sleep(POLL)
-                seen = await asyncio.to_thread(fingerprint, source)
+                seen = await asyncio.to_thread(fingerprint, source.path)
                 if seen == self._seen:
                     continue
                 self._seen = seen
@@ -153,13 +159,13 @@ class LiveSecret:
         return changed
 
 
-def fingerprint(source: FileSource) -> Fingerprint:
+def fingerprint(path: Path) -> Fingerprint:
     """What changes when the file does: through links too, so a swapped directory link is noticed.
 
     None: it is not there. Empty: it is a pipe, which can be read once only.
     """
     try:
-        status = source.path.stat()
+        status = path.stat()
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):

@@ -56,22 +56,31 @@ class Rate:
         granted.append(now)
         return 0.0
 
+    def resize(self, count: int) -> None:
+        """Another count from now on. What was taken still counts."""
+        if count != self._granted.maxlen:
+            self._granted = deque(self._granted, maxlen=count)
+
 
 class OneTimeMint:
-    """Mints one-time tokens from one key. ``key`` gives that key as it is now, so a rotation is followed."""
+    """Mints one-time tokens from one key. ``key`` gives that key as it is now, so a rotation is followed.
+
+    ``rate`` is the key's own, where more than this counts in it.
+    """
 
     def __init__(
         self,
         endpoint: TokenEndpoint,
         key: Callable[[], Secret],
         *,
+        rate: Rate | None = None,
         clock: Clock | None = None,
         time_limit: float = TIME_LIMIT,
     ) -> None:
         self._endpoint = endpoint
         self._key = key
         self._clock = clock or Clock()
-        self._rate = Rate(PER_PERIOD, PERIOD + SPARE)
+        self._rate = rate or Rate(PER_PERIOD, PERIOD + SPARE)
         self._time_limit = time_limit
 
     async def mint(self, *, seconds: int, reference: str = "") -> OneTimeToken:

@@ -13,33 +13,32 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from proxy.core.model import CredentialState, CredentialUnavailable, KeyPower, RunningTask, Spawn
 from proxy.credentials.clock import Clock
+from proxy.credentials.definition import Definition
 from proxy.credentials.live import LiveSecret
 from proxy.credentials.mint import Minted
 from proxy.credentials.secret import Secret
 from proxy.credentials.token_endpoint import TIME_LIMIT, MintError, MintFailure
-from proxy.credentials.token_life import PATIENCE, SHORTEST_USE, Life, pause_after, plan_life
+from proxy.credentials.token_life import (
+    DOUBTS_APART,
+    MOST_DOUBTS,
+    PATIENCE,
+    SHORTEST_USE,
+    SKEW_THAT_EXPLAINS,
+    YOUNG,
+    pause_after,
+    plan_life,
+)
+from proxy.credentials.token_state import DISCARDED, SUCCESS, TokenState
+
+if TYPE_CHECKING:
+    from proxy.credentials.api_key import ApiKey
 
 Mint = Callable[[Secret, float], Awaitable[Minted]]
 """The key and the skew to sign with in; a token out. Raises ``MintError``."""
-
-SKEW_THAT_EXPLAINS = 30.0
-"""Seconds. A refused signature whose clock was wrong by more is tried again at once with the right time."""
-
-YOUNG = 30.0
-"""Seconds. A token refused sooner counts towards a pause: minting for every refusal would be a storm of mints."""
-
-MOST_DOUBTS = 3
-"""Tunnels that end early before the token is replaced; any one of them may have its own reasons."""
-
-DOUBTS_APART = 60.0
-"""Seconds between two tokens replaced on mere doubt."""
-
-_SUCCESS = "success"
-_DISCARDED = "discarded"
 
 logger = logging.getLogger("proxy")
 
@@ -48,46 +47,36 @@ class SessionToken:
     """A token that keeps itself fresh between ``start()`` and ``close()``. Implements ``Credential``."""
 
     __slots__ = (
-        "_attempted", "_chance", "_doubted_at", "_doubts", "_failure", "_failures", "_generation", "_in_row",
-        "_keeping", "_last_seconds", "_life", "_line", "_live", "_mint", "_minted_at", "_minted_wall", "_mints",
-        "_monotonic", "_not_before", "_refusals", "_seconds", "_skew", "_spawn", "_task", "_until", "_until_wall",
-        "_wake", "_wall", "_wanted", "name", "power",
+        "_attempted", "_chance", "_generation", "_keeping", "_mint", "_monotonic", "_predecessor", "_spawn", "_task",
+        "_token", "_wake", "_wall", "definition", "live", "name", "power",
     )  # fmt: skip
 
-    def __init__(self, name: str, live: LiveSecret, power: KeyPower, mint: Mint, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        live: LiveSecret,
+        power: KeyPower,
+        mint: Mint,
+        *,
+        definition: Definition | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         clock = clock or Clock()
         self.name = name
         self.power = power
-        self._live = live
+        self.definition = definition
+        self._predecessor: SessionToken | None = None
+        self.live = live
         self._mint = mint
         self._wall, self._monotonic, self._chance = clock.wall, clock.monotonic, clock.chance
-        # The token, and until when it is sent.
-        self._line: bytes | None = None
-        self._until = self._until_wall = -inf
-        self._life: Life | None = None
-        self._minted_at = -inf
-        self._minted_wall = 0.0
-        # When the next mint may be, and whether one is wanted before the token asks for it.
-        self._not_before = -inf
-        self._wanted = False
-        self._failures = 0
-        self._failure: MintFailure | None = None
-        self._in_row = 0
-        self._doubts = 0
-        self._doubted_at = -inf
+        self._token = TokenState()
         self._generation = 0
-        self._skew: float | None = None
         # The task that mints, and those who wait for it.
         self._spawn: Spawn | None = None
         self._task: RunningTask | None = None
         self._keeping = False
         self._wake = asyncio.Event()
         self._attempted = asyncio.Event()
-        # Counted.
-        self._refusals = 0
-        self._mints = {_SUCCESS: 0, _DISCARDED: 0} | {failure.value: 0 for failure in MintFailure}
-        self._seconds = 0.0
-        self._last_seconds: float | None = None
 
     @property
     def renews(self) -> bool:
@@ -101,8 +90,8 @@ class SessionToken:
 
     def authorization(self) -> bytes | None:
         """The field line, as long as the token in it is sure to arrive in time."""
-        if self._monotonic() < self._until and self._wall() < self._until_wall:
-            return self._line
+        if self._monotonic() < self._token.until and self._wall() < self._token.until_wall:
+            return self._token.line
         return None
 
     async def refresh(self) -> None:
@@ -113,7 +102,7 @@ class SessionToken:
         give_up = self._monotonic() + TIME_LIMIT
         while self.authorization() is None:
             now = self._monotonic()
-            pause = self._not_before - now
+            pause = self._token.not_before - now
             if self._spawn is None or pause > PATIENCE or now >= give_up:
                 raise CredentialUnavailable(self.name, max(1.0, pause))
             if not self._keeping:
@@ -127,44 +116,61 @@ class SessionToken:
 
     async def mint_another(self) -> Minted:
         """One more token, from the same key, for somebody else to use. Raises ``MintError``."""
-        return await self._mint(self._live.current, self._skew or 0.0)
+        return await self._mint(self.live.current, self._token.skew or 0.0)
 
     def refused(self, line: bytes) -> bool:
         """Drops the token if it is still the one refused. True when a fresh one is at hand or will be in a moment."""
         now = self._monotonic()
-        if line == self._line:
-            self._refusals += 1
-            self._in_row = self._in_row + 1 if now - self._minted_at < YOUNG else 1
-            self._drop()
-            if self._in_row > 1:
-                pause = pause_after(self._in_row - 1, MintFailure.UNAVAILABLE, chance=self._chance())
-                self._not_before = max(self._not_before, now + pause)
-            self._live.ask()
+        if line == self._token.line:
+            self._token.refusals += 1
+            self._token.in_row = self._token.in_row + 1 if now - self._token.minted_at < YOUNG else 1
+            self._token.drop()
+            if self._token.in_row > 1:
+                pause = pause_after(self._token.in_row - 1, MintFailure.UNAVAILABLE, chance=self._chance())
+                self._token.not_before = max(self._token.not_before, now + pause)
+            self.live.ask()
             self._wake.set()
-        return self.authorization() is not None or (self._spawn is not None and self._not_before - now <= PATIENCE)
+        return self.authorization() is not None or (
+            self._spawn is not None and self._token.not_before - now <= PATIENCE
+        )
 
     def doubted(self, line: bytes) -> None:
         """After a few doubts about the same token it is replaced; until then it stays in use."""
         now = self._monotonic()
-        if line != self._line or now - self._doubted_at < DOUBTS_APART:
+        if line != self._token.line or now - self._token.doubted_at < DOUBTS_APART:
             return
-        self._doubts += 1
-        if self._doubts >= MOST_DOUBTS:
-            self._doubts = 0
-            self._doubted_at = now
-            self._wanted = True
+        self._token.doubts += 1
+        if self._token.doubts >= MOST_DOUBTS:
+            self._token.doubts = 0
+            self._token.doubted_at = now
+            self._token.wanted = True
             self._wake.set()
 
+    def inherit(self, old: ApiKey | SessionToken) -> bool:
+        """Begins, once it starts, with the token of another that is in force now. False: their keys differ."""
+        if not isinstance(old, SessionToken) or old.live.current != self.live.current:
+            return False
+        self._predecessor = old
+        return True
+
+    def hand_on(self) -> TokenState:
+        """What a successor begins with. From now on this one mints for those who wait for it, and not ahead of time."""
+        return self._token.hand_on()
+
     def start(self, spawn: Spawn) -> None:
-        """Mints the first token, and every next one ahead of time."""
+        """Mints the first token, unless one was inherited, and every next one ahead of time."""
         self._spawn = spawn
-        self._live.start(spawn, self._on_secret)
+        old, self._predecessor = self._predecessor, None
+        if old is not None and old.live.current == self.live.current:
+            self._token = old.hand_on()
+            self.live.inherit(old.live)
+        self.live.start(spawn, self._on_secret)
         self._begin(spawn)
 
     def close(self) -> None:
         """Stops minting. A token at hand is still given out until its end."""
         self._spawn = None
-        self._live.close()
+        self.live.close()
         if self._task is not None:
             self._task.cancel()
         self._tell()
@@ -174,17 +180,17 @@ class SessionToken:
         ready = self.authorization() is not None
         return CredentialState(
             ready=ready,
-            source=self._live.kind,
-            succeeded_at=self._minted_wall,
-            source_reads=dict(self._live.reads),
-            refused=self._failure is MintFailure.REFUSED or (not ready and self._in_row > 0),
-            refusals=self._refusals,
-            fault=self._live.fault,
-            expires_at=self._life.ends if self._life is not None else None,
-            mints=dict(self._mints),
-            mint_seconds=self._seconds,
-            last_mint_seconds=self._last_seconds,
-            skew=self._skew,
+            source=self.live.kind,
+            succeeded_at=self._token.minted_wall,
+            source_reads=dict(self.live.reads),
+            refused=self._token.failure is MintFailure.REFUSED or (not ready and self._token.in_row > 0),
+            refusals=self._token.refusals,
+            fault=self.live.fault,
+            expires_at=self._token.life.ends if self._token.life is not None else None,
+            mints=dict(self._token.mints),
+            mint_seconds=self._token.seconds,
+            last_mint_seconds=self._token.last_seconds,
+            skew=self._token.skew,
         )
 
     # -- the task that mints ------------------------------------------------------------------------------------------
@@ -211,28 +217,28 @@ class SessionToken:
             self._tell()
 
     def _due(self) -> float:
-        if self._life is None or self._wanted or self.authorization() is None:
-            return self._not_before
-        return max(self._life.refresh_at, self._not_before)
+        if self._token.life is None or self._token.wanted or self.authorization() is None:
+            return self._token.not_before
+        return max(self._token.life.refresh_at, self._token.not_before)
 
     async def _attempt(self) -> None:
-        generation, skew = self._generation, self._skew or 0.0
+        generation, skew = self._generation, self._token.skew or 0.0
         began = self._monotonic()
         outcome: Minted | MintError | None = None
         try:
-            outcome = await self._mint(self._live.current, skew)
+            outcome = await self._mint(self.live.current, skew)
         except MintError as exc:
             outcome = exc
         finally:
             if outcome is None:
                 # It ended in a way that nobody foresaw: a bug, not repeated at full speed when the task begins again.
-                self._not_before = self._monotonic() + pause_after(1, MintFailure.INVALID, chance=1.0)
-        self._last_seconds = self._monotonic() - began
-        self._seconds += self._last_seconds
+                self._token.not_before = self._monotonic() + pause_after(1, MintFailure.INVALID, chance=1.0)
+        self._token.last_seconds = self._monotonic() - began
+        self._token.seconds += self._token.last_seconds
         if generation != self._generation:
             # The key was replaced meanwhile; what was minted from the old one is not used.
-            self._mints[_DISCARDED] += 1
-            self._not_before = -inf
+            self._token.mints[DISCARDED] += 1
+            self._token.not_before = -inf
         elif isinstance(outcome, Minted):
             self._take(outcome)
         else:
@@ -241,50 +247,46 @@ class SessionToken:
 
     def _take(self, minted: Minted) -> None:
         now, wall = self._monotonic(), self._wall()
-        self._skew = minted.skew if minted.skew is not None else self._skew
-        skew = self._skew or 0.0
+        self._token.skew = minted.skew if minted.skew is not None else self._token.skew
+        skew = self._token.skew or 0.0
         life = plan_life(minted.expires, skew=skew, wall=wall, monotonic=now, chance=self._chance())
         if life is None:
             reason = "the token endpoint gave a token that has ended already"
             self._on_failure(MintError(MintFailure.INVALID, reason, skew=minted.skew), skew)
             return
-        self._line = f"Authorization: Bearer {minted.token.reveal()}\r\n".encode("ascii")
-        self._life, self._until, self._until_wall = life, life.until, life.until_wall
-        self._minted_at, self._minted_wall = now, wall
-        self._not_before = now + SHORTEST_USE
-        self._wanted = False
-        self._doubts = self._failures = 0
-        self._failure = None
-        self._mints[_SUCCESS] += 1
+        self._token.line = f"Authorization: Bearer {minted.token.reveal()}\r\n".encode("ascii")
+        self._token.life, self._token.until, self._token.until_wall = life, life.until, life.until_wall
+        self._token.minted_at, self._token.minted_wall = now, wall
+        self._token.not_before = now + SHORTEST_USE
+        self._token.wanted = False
+        self._token.doubts = self._token.failures = 0
+        self._token.failure = None
+        self._token.mints[SUCCESS] += 1
 
     def _on_failure(self, error: MintError, skew: float) -> None:
-        self._failures += 1
-        self._failure = error.failure
-        self._mints[error.failure.value] += 1
+        self._token.failures += 1
+        self._token.failure = error.failure
+        self._token.mints[error.failure.value] += 1
         spacing = error.failure
         if error.skew is not None:
             if spacing is MintFailure.REFUSED and abs(error.skew - skew) > SKEW_THAT_EXPLAINS:
                 spacing = MintFailure.UNAVAILABLE
-            self._skew = error.skew
+            self._token.skew = error.skew
         if error.failure is MintFailure.REFUSED:
-            self._live.ask()
-        pause = max(pause_after(self._failures, spacing, chance=self._chance()), error.retry_after)
-        self._not_before = self._monotonic() + pause
-        if self._failures == 1 or pause > PATIENCE:
+            self.live.ask()
+        pause = max(pause_after(self._token.failures, spacing, chance=self._chance()), error.retry_after)
+        self._token.not_before = self._monotonic() + pause
+        if self._token.failures == 1 or pause > PATIENCE:
             logger.warning("credential %s: %s; next attempt in %.1f s", self.name, error.reason, pause)
 
     def _on_secret(self) -> None:
         """The key was replaced. Its token follows at once; until then the one at hand is still good."""
         self._generation += 1
-        self._failures = self._in_row = 0
-        self._failure = None
-        self._not_before = -inf
-        self._wanted = True
+        self._token.failures = self._token.in_row = 0
+        self._token.failure = None
+        self._token.not_before = -inf
+        self._token.wanted = True
         self._wake.set()
-
-    def _drop(self) -> None:
-        self._line = self._life = None
-        self._until = self._until_wall = -inf
 
     def _tell(self) -> None:
         """Wakes all who wait; they look for themselves what came of it."""

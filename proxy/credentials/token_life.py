@@ -28,6 +28,18 @@ GROWTH = 1.4
 """Of the pause after each failure. With PAUSES, eight attempts in the first three seconds or so, all waited for by the
 requests of that time (an endpoint that fails one time in three then loses one refresh in 6,600), then ever rarer."""
 
+SKEW_THAT_EXPLAINS = 30.0
+"""Seconds. A refused signature whose clock was wrong by more is tried again at once with the right time."""
+
+YOUNG = 30.0
+"""Seconds. A token refused sooner counts towards a pause: minting for every refusal would be a storm of mints."""
+
+MOST_DOUBTS = 3
+"""Tunnels that end early before the token is replaced; any one of them may have its own reasons."""
+
+DOUBTS_APART = 60.0
+"""Seconds between two tokens replaced on mere doubt."""
+
 PAUSES = {
     # A hiccup is over soon: the first pauses are short enough that requests wait through them.
     MintFailure.UNAVAILABLE: (0.1, 30.0),

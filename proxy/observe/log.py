@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -47,7 +46,7 @@ class RequestLog:
         self._omit = settings.omit
         self._format = settings.format
         if self._format is LogFormat.AUTO:
-            self._format = LogFormat.TEXT if sys.stdout.isatty() else LogFormat.JSON
+            self._format = LogFormat.TEXT if os.isatty(1) else LogFormat.JSON
 
     def write(self, record: Record) -> None:
         """One request is over."""

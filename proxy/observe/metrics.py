@@ -7,7 +7,9 @@ Labels come from configuration and catalogue only, so no caller can add a series
 
 from __future__ import annotations
 
+import asyncio
 import platform
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
@@ -17,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.core.model import METHODS, Snapshot
+from proxy.core.model import METHODS, SharedLimitsState, Snapshot
 from proxy.observe.record import Ending, Record
 
 PREFIX = "inworld_proxy_"
@@ -100,15 +102,22 @@ class Metrics:
         self.connections = 0
         self.connections_total = 0
         self.connections_refused: dict[str, int] = {}
+        self.listener_paused = 0
+        self.listener_pauses = 0
         self.upstream_connections: Callable[[], dict[tuple[str, str], int]] = dict
         """Asked at scrape time: connections by upstream and state. The data server puts its pools' answer here."""
         self.callers_waiting: Callable[[], dict[str, int]] = dict
         """Asked at scrape time: requests in line, by caller. The data server puts its gates' answer here."""
+        self.shared_limits: Callable[[], SharedLimitsState | None] = lambda: None
+        """Asked at scrape time: how counting rates together goes. The data server puts its gates' answer here."""
         self.waits: dict[str, Histogram] = {}
         self.upstream_dials: dict[str, int] = {}
         self.upstream_reused: dict[str, int] = {}
         self.upstream_errors: dict[tuple[str, str], int] = {}
         self.log_dropped = 0
+        self.loaded_at = time.time()
+        self.reloads = {"success": 0, "failed": 0}
+        self.reload_failed = False
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -192,6 +201,13 @@ class Metrics:
         key = (upstream, code)
         self.upstream_errors[key] = self.upstream_errors.get(key, 0) + 1
 
+    def on_reload(self, *, failed: bool, when: float) -> None:
+        """The configuration was read again, and put in force unless that failed."""
+        self.reloads["failed" if failed else "success"] += 1
+        self.reload_failed = failed
+        if not failed:
+            self.loaded_at = when
+
     @property
     def snapshot(self) -> Snapshot:
         """The configuration in force, for the gauges that describe it."""
@@ -274,6 +290,21 @@ class _Families(Collector):
         for name, wait in m.waits.items():
             waits.add_metric([name], wait.buckets(), wait.total)
         yield waits
+        up = _gauges("shared_limits_up", "1 while the callers' rates are counted in Redis.", [])
+        leases = _counter("shared_limits_leases", "Leases of a rate asked for in Redis, by result.", ["result"])
+        fallback = _counter(
+            "shared_limits_fallback_requests",
+            "Requests while Redis could not be asked, let through (open) or refused (closed).",
+            ["choice"],
+        )
+        shared = m.shared_limits()
+        if shared is not None:
+            up.add_metric([], shared.up)
+            for result, count in shared.leases.items():
+                leases.add_metric([result], count)
+            for choice, count in shared.fallback.items():
+                fallback.add_metric([choice], count)
+        yield from (up, leases, fallback)
 
     def _tunnels(self) -> Iterator[Metric]:
         m = self._metrics
@@ -300,6 +331,10 @@ class _Families(Collector):
         for code, count in m.connections_refused.items():
             refused.add_metric([code], count)
         yield refused
+        yield _gauge("listener_paused", "1 while new connections wait for free descriptors.", m.listener_paused)
+        yield _simple_counter(
+            "listener_pauses", "Times that accepting paused for want of descriptors.", m.listener_pauses
+        )
         family = _gauges("upstream_connections", "Upstream connections by state.", ["upstream", "state"])
         for labels, count in m.upstream_connections().items():
             family.add_metric(list(labels), count)
@@ -319,6 +354,7 @@ class _Families(Collector):
         yield _simple_counter(
             "log_lines_dropped", "Log lines dropped because nobody read them fast enough.", m.log_dropped
         )
+        yield _gauge("tasks", "Tasks of the event loop now.", _count_tasks())
 
     def _configuration(self) -> Iterator[Metric]:
         snapshot = self._metrics.snapshot
@@ -330,7 +366,28 @@ class _Families(Collector):
         settings = _gauges("configuration_info", "The configuration in force.", ["source", "mode"])
         settings.add_metric([snapshot.source, snapshot.policy.mode.value], 1)
         yield settings
+        reloads = _counter("configuration_reloads", "Times the configuration was read again, by result.", ["result"])
+        for result, count in self._metrics.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
+        yield _gauge(
+            "configuration_reload_failed",
+            "1 while the configuration in force is an older one, because the last reload failed.",
+            self._metrics.reload_failed,
+        )
+        yield _gauge(
+            "configuration_loaded_timestamp_seconds",
+            "When the configuration in force was read.",
+            self._metrics.loaded_at,
+        )
         yield _gauge("configured_callers", "Callers declared in the configuration.", len(snapshot.callers))
+
+
+def _count_tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0  # asked from outside of a loop
 
 
 def _credentials(snapshot: Snapshot) -> Iterator[Metric]:

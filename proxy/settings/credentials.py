@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from proxy.core.model import Credential, KeyPower, KeyType, Level, Upstream
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
+from proxy.credentials.definition import Definition
 from proxy.credentials.iw1 import VARIANTS
-from proxy.credentials.kinds import KINDS, Ingredients
+from proxy.credentials.kinds import KINDS, Predecessors
 from proxy.credentials.live import LiveSecret
 from proxy.credentials.secret import SecretError
 from proxy.credentials.sources import EnvironmentSource, FileSource, Source
@@ -26,10 +28,19 @@ _OF_A_MINT = ("mint", "workspace", "signed_host")
 
 
 def resolve_credentials(
-    reading: Reading, served: Mapping[str, Served], around: Surroundings, faults: list[Fault]
+    reading: Reading,
+    served: Mapping[str, Served],
+    around: Surroundings,
+    faults: list[Fault],
+    *,
+    keep: Mapping[str, Credential] = MappingProxyType({}),
 ) -> dict[str, Credential]:
-    """The credentials that could be made. One that could not is missing, and its faults are said."""
+    """The credentials that could be made. One that could not is missing, and its faults are said.
+
+    One of ``keep`` whose definition is the same is taken as it is, and its secret is not read: it follows its source.
+    """
     credentials: dict[str, Credential] = {}
+    before = Predecessors(keep, reading.credentials)
     for name, entry in reading.credentials.items():
         if entry is None:
             continue
@@ -37,20 +48,26 @@ def resolve_credentials(
         kind = KINDS[settings.kind]
         _check_permissions(reading.document, entry, faults)
         _check_mint(reading.document, entry, faults)
-        live = _live(name, reading.document, entry, around, faults)
+        source = _source(reading.document, entry, faults)
         upstream = _mint_upstream(name, entry, reading, served, faults) if kind.mints else None
+        definition = Definition(
+            name,
+            settings.kind,
+            source,
+            key_power(settings),
+            upstream,
+            VARIANTS[settings.mint],
+            settings.workspace,
+            settings.signed_host,
+        )
+        same = before.same(definition)
+        if same is not None:
+            credentials[name] = same
+            continue
+        live = _live(name, source, reading.document, entry, around, faults)
         if live is not None and (upstream is not None or not kind.mints):
-            credentials[name] = kind.make(
-                Ingredients(
-                    name,
-                    live,
-                    key_power(settings),
-                    upstream,
-                    VARIANTS[settings.mint],
-                    settings.workspace,
-                    settings.signed_host,
-                )
-            )
+            credentials[name] = kind.make(definition, live)
+            before.bequeath(credentials[name])
     return credentials
 
 
@@ -61,17 +78,27 @@ def key_power(settings: CredentialSettings) -> KeyPower:
     return KeyPower(settings.type, settings.permissions.voices, settings.permissions.router)
 
 
+def _source(document: Document, entry: Entry[CredentialSettings], faults: list[Fault]) -> Source:
+    settings = entry.settings
+    source: Source = settings.secret
+    if isinstance(source, FileSource):
+        return replace(source, private=not settings.allow_readable)
+    if settings.allow_readable:
+        found = "`allow_readable` for a secret that is not in a file"
+        faults.append(document.fault((*entry.path, "allow_readable"), found, "remove it"))
+    return source
+
+
 def _live(
-    name: str, document: Document, entry: Entry[CredentialSettings], around: Surroundings, faults: list[Fault]
+    name: str,
+    source: Source,
+    document: Document,
+    entry: Entry[CredentialSettings],
+    around: Surroundings,
+    faults: list[Fault],
 ) -> LiveSecret | None:
     settings = entry.settings
     path = (*entry.path, "secret")
-    source: Source = settings.secret
-    if isinstance(source, FileSource):
-        source = replace(source, private=not settings.allow_readable)
-    elif settings.allow_readable:
-        found = "`allow_readable` for a secret that is not in a file"
-        faults.append(document.fault((*entry.path, "allow_readable"), found, "remove it"))
     try:
         secret = around.read_key(source, around.environ)
         return LiveSecret(name, source, secret, check=KINDS[settings.kind].check, environ=around.environ)

@@ -23,13 +23,46 @@ from proxy.settings.reading import Entry, Reading
 from proxy.settings.resolve import Surroundings
 
 
+class _KeySets:
+    """One key set for each address, whoever needs it, and whichever configuration named it first."""
+
+    def __init__(self, keep: Mapping[str, KeySetSource]) -> None:
+        self._before = {each.address: each for each in keep.values() if isinstance(each, FetchedKeys)}
+        self.by_url: dict[KeySetUrl, FetchedKeys[KeySet]] = {}
+
+    def at(self, name: str, url: KeySetUrl) -> FetchedKeys[KeySet]:
+        """The set at this address, named after who needs it first. Raises ``OSError`` or ``ssl.SSLError``."""
+        if url not in self.by_url:
+            self.by_url[url] = self._make(name, url)
+        return self.by_url[url]
+
+    def _make(self, name: str, url: KeySetUrl) -> FetchedKeys[KeySet]:
+        endpoint = KeySetEndpoint.of(Upstream(name, *url.host), url.path)
+        source = FetchedKeys(name, endpoint, read_key_set, address=endpoint.address)
+        before = self._before.get(source.address)
+        if before is None:
+            return source
+        if before.name == name:
+            return before
+        source.inherit(before)
+        return source
+
+
 def resolve_jwt_callers(
-    reading: Reading, callers: Mapping[str, Caller], around: Surroundings, faults: list[Fault]
+    reading: Reading,
+    callers: Mapping[str, Caller],
+    around: Surroundings,
+    faults: list[Fault],
+    *,
+    keep: Mapping[str, KeySetSource] = MappingProxyType({}),
 ) -> tuple[tuple[Recogniser, ...], dict[str, KeySetSource]]:
-    """The way of recognising them, if there are any, and the key sets to be fetched. Callers may share one."""
+    """The way of recognising them, if there are any, and the key sets to be fetched. Callers may share one.
+
+    One of ``keep`` for the same address is taken as it is, or under another name begins with what that one has.
+    """
     document = reading.document
     rules: list[JwtRule] = []
-    fetched: dict[KeySetUrl, FetchedKeys[KeySet]] = {}
+    fetched = _KeySets(keep)
     for name, entry in reading.callers.items():
         if entry is None:
             continue
@@ -49,7 +82,7 @@ def resolve_jwt_callers(
             faults.append(document.fault((*entry.path, "jwt"), found, remedy))
         rules.append(rule)
     recognisers: tuple[Recogniser, ...] = (JwtRecogniser(rules),) if rules else ()
-    return recognisers, {source.name: source for source in fetched.values()}
+    return recognisers, {source.name: source for source in fetched.by_url.values()}
 
 
 def _check_one_way(document: Document, entry: Entry[CallerSettings], faults: list[Fault]) -> None:
@@ -67,7 +100,7 @@ def _keys(
     document: Document,
     entry: Entry[CallerSettings],
     settings: JwtSettings,
-    fetched: dict[KeySetUrl, FetchedKeys[KeySet]],
+    fetched: _KeySets,
     around: Surroundings,
     faults: list[Fault],
 ) -> Keys | None:
@@ -76,17 +109,12 @@ def _keys(
         faults.append(document.fault((*path, "key"), "`key` beside `jwks`", "remove one of them"))
         return None
     if settings.jwks is not None:
-        if settings.jwks not in fetched:
-            url = settings.jwks
-            host = Upstream(name, url.host.scheme, url.host.host, url.host.port, url.host.authority)
-            try:
-                endpoint = KeySetEndpoint.of(host, url.path)
-            except (OSError, ssl.SSLError):
-                found = "an https address, without certificates on this system to trust"
-                faults.append(document.fault((*path, "jwks"), found, "install the system's CA certificates"))
-                return None
-            fetched[settings.jwks] = FetchedKeys(name, endpoint, read_key_set)
-        return fetched[settings.jwks]
+        try:
+            return fetched.at(name, settings.jwks)
+        except (OSError, ssl.SSLError):
+            found = "an https address, without certificates on this system to trust"
+            faults.append(document.fault((*path, "jwks"), found, "install the system's CA certificates"))
+            return None
     if settings.key is None:
         if entry.whole:
             remedy = "add `jwks:` with the address of the issuer's key set, or `key:`"

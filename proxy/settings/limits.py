@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from proxy.core.model import CallerLimits, SharedLimits
 from proxy.credentials.secret import SecretError
 from proxy.credentials.sources import parse_source, read_source
@@ -38,6 +40,9 @@ def resolve_shared_limits(reading: Reading, around: Surroundings, faults: list[F
             path = ("limits", "shared_failure")
             faults.append(reading.document.fault(path, "a choice about a Redis server without one", "add `shared:`"))
         return None
+    if importlib.util.find_spec("redis") is None:
+        remedy = "install it: `pip install 'inworld-proxy[redis]'`"
+        faults.append(reading.document.fault(("limits", "shared"), "a Redis server, without the client for it", remedy))
     try:
         text = settings.shared
         if text.startswith(("env:", "file:")):

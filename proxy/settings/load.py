@@ -54,11 +54,15 @@ class Overrides:
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used. ``faults`` are all of them, in the order of the file."""
+    """The configuration cannot be used. ``faults`` are all of them, in the order of the file.
 
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
+    ``files`` are those that were looked at, secrets aside: when one changes, it may be usable.
+    """
+
+    def __init__(self, faults: tuple[Fault, ...], files: tuple[str, ...] = ()) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
+        self.files = files
 
 
 def load_settings(
@@ -67,40 +71,57 @@ def load_settings(
     overrides: Overrides = Overrides(),
     *,
     read_key: ReadKey = read_source,
+    keep: Snapshot | None = None,
 ) -> Snapshot:
     """Reads and validates everything. Raises ``SettingsError`` with every fault that can be found at once.
 
     Without a file, the environment variable ``INWORLD_API_KEY`` is all that is needed. Relative paths in the file
     start at the file's folder. ``read_key`` reads the credentials' secrets.
+
+    ``keep`` is what is in force, when this is to take its place: what both say in the same words goes on as it is, with
+    its tokens and keys. Nothing of it is changed here.
     """
     document = _read_file(path) if path is not None else Document(ENVIRONMENT, {}, {(): Place(ENVIRONMENT)})
+    files = () if path is None else (str(path.absolute()),)
     if not document.readable:
-        raise SettingsError(document.faults)
+        raise SettingsError(document.faults, files)
     faults = list(document.faults)
+    if keep is not None and path is not None and not document.value:
+        # Whoever writes a file empties it first; and a pipe can be read once only. Nobody means "everything default".
+        faults.append(Fault(document.file, "", "an empty configuration file", "write the configuration into it"))
     document = _with_overrides(_with_defaults(document), overrides, faults)
     folder = path.absolute().parent if path is not None else Path.cwd()
-    around = Surroundings(folder, environ, read_key, [path.absolute()] if path is not None else [])
-    snapshot = _build(read_sections(document, faults), around, document.file, faults)
+    around = Surroundings(folder, environ, read_key, [*map(Path, files)])
+    reading = read_sections(document, faults)
+    if keep is not None:
+        _check_addresses(reading, keep, faults)
+    snapshot = _build(reading, around, document.file, faults, keep)
     if faults:
         order = {
             fault: (fault.file != document.file, fault.file, fault.line or 0, fault.column or 0) for fault in faults
         }
-        raise SettingsError(tuple(sorted(dict.fromkeys(faults), key=order.__getitem__)))
+        raise SettingsError(tuple(sorted(dict.fromkeys(faults), key=order.__getitem__)), _names(around))
     return snapshot
 
 
-def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fault]) -> Snapshot:
+def _names(around: Surroundings) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, around.files)))
+
+
+def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fault], keep: Snapshot | None) -> Snapshot:
     options = reading.options.settings
     served = resolve_upstreams(reading, around, faults)
     operations = merge_catalogues(reading, served, faults)
     if offers_tokens(reading):
         operations[TOKEN_OPERATION.name] = TOKEN_OPERATION
     tree = build_tree(reading, operations.values(), faults)
-    credentials = resolve_credentials(reading, served, around, faults)
+    credentials = resolve_credentials(reading, served, around, faults, keep=keep.credentials if keep else {})
     table = RouteTable(served, credentials, operations)
     table.fill(reading, faults)
     callers, recognisers = resolve_callers(reading, operations, table.by_operation, faults)
-    jwt_recognisers, key_sets = resolve_jwt_callers(reading, callers, around, faults)
+    jwt_recognisers, key_sets = resolve_jwt_callers(
+        reading, callers, around, faults, keep=keep.key_sets if keep else {}
+    )
     _check_listeners(reading, faults)
     _check_sizes(reading, faults)
     by_operation = MappingProxyType(table.by_operation)
@@ -122,7 +143,7 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         credentials=MappingProxyType(credentials),
         callers=MappingProxyType(callers),
         routes=tuple(table.routes),
-        desk=resolve_desk(reading, credentials, table.by_operation, faults),
+        desk=resolve_desk(reading, credentials, table.by_operation, faults, keep=keep.desk if keep else None),
         key_sets=MappingProxyType(key_sets),
         time=TimeLimits(**options.time.model_dump()),
         size=SizeLimits(**options.size.model_dump()),
@@ -136,7 +157,7 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         admin_token=options.admin_token,
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
         source=source,
-        files=tuple(dict.fromkeys(map(str, around.files))),
+        files=_names(around),
     )
 
 
@@ -224,6 +245,14 @@ def _check_listeners(reading: Reading, faults: list[Fault]) -> None:
             else f"`{options.listen}`, where `admin` is already"
         )
         faults.append(reading.document.fault(path, found, "choose another port"))
+
+
+def _check_addresses(reading: Reading, keep: Snapshot, faults: list[Fault]) -> None:
+    options = reading.options.settings
+    for name, told, now in (("listen", options.listen, keep.listen), ("admin", options.admin, keep.admin)):
+        if reading.options.whole and told != now:
+            found = f"`{told}`, while the proxy listens at `{now}`"
+            faults.append(reading.document.fault((name,), found, "restart the proxy to move it, or change it back"))
 
 
 def _names_callers(reading: Reading) -> bool:

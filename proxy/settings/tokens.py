@@ -51,9 +51,17 @@ def offers_tokens(reading: Reading) -> bool:
 
 
 def resolve_desk(
-    reading: Reading, credentials: Mapping[str, Credential], routes: Mapping[str, Route], faults: list[Fault]
+    reading: Reading,
+    credentials: Mapping[str, Credential],
+    routes: Mapping[str, Route],
+    faults: list[Fault],
+    *,
+    keep: TokenDesk | None = None,
 ) -> TokenDesk | None:
-    """The desk, or None when the configuration has none; what is wrong with it is added to ``faults``."""
+    """The desk, or None when the configuration has none; what is wrong with it is added to ``faults``.
+
+    It goes on with what callers have had this minute at the desk to ``keep``.
+    """
     if not offers_tokens(reading):
         return None
     tokens = reading.options.settings.tokens
@@ -74,12 +82,12 @@ def resolve_desk(
                 reading.document.fault(path, "more than an hour", "write at most `1h`: the upstream allows no more")
             )
         if key is not None and upstream is not None:
-            mint = OneTimeMint(TokenEndpoint.of(upstream), key.current)
+            mint = OneTimeMint(TokenEndpoint.of(upstream), key.current, rate=key.one_time)
             issuers[ONE_TIME] = OneTimeIssuer(mint, max(1, round(tokens.one_time.lifetime)))
         elif key is not None:
             found = f"the credential `{key.name}`, which no route uses"
             faults.append(reading.document.fault(("tokens", "one_time"), found, "use it in a route, or name another"))
-    return Desk(issuers, tokens.per_minute)
+    return Desk(issuers, tokens.per_minute, old=keep if isinstance(keep, Desk) else None)
 
 
 def _choose(

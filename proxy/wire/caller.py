@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
+import struct
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -19,6 +21,7 @@ from proxy.wire.exchange import Exchange
 from proxy.wire.framing import LengthCursor
 from proxy.wire.head import RequestParts, read_request
 from proxy.wire.memo import Memo, remember
+from proxy.wire.reading import LARGE, read_at_once, read_in_pieces
 from proxy.wire.token import TokenRequest
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ MOST_AT_ONCE = 32
 """Pipelined requests answered before other connections get their turn."""
 
 logger = logging.getLogger("proxy")
+
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 _CANONICAL_PREFIX = re.compile(r"(?:/[A-Za-z0-9\-._~:=@!$&'()*+,]+)*/?")
 """What of a refused target is logged: nothing of an absolute form, which may carry a user name and a password."""
@@ -98,6 +103,7 @@ class CallerConnection(asyncio.Protocol):
         """Asyncio's callback."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(WRITE_HIGH)
+        self.server.listener.look(transport.get_extra_info("socket").fileno())
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "unix"
         self.server.connections.add(self)
@@ -115,6 +121,8 @@ class CallerConnection(asyncio.Protocol):
                 self._keep_for_later(data)
             else:
                 rest = exchange.on_request_data(data)
+                if len(data) > LARGE and self.exchange is exchange:
+                    read_in_pieces(self)
                 if rest:
                     self._keep_for_later(rest)
                     if self.exchange is None:
@@ -125,10 +133,7 @@ class CallerConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Asyncio's callback: the caller has nothing more to send, which for HTTP means that it left (as in nginx)."""
-        if self.exchange is not None:
-            self.exchange.on_caller_gone()
-            self.exchange = None
-            self.abort()
+        self.on_left()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -138,6 +143,8 @@ class CallerConnection(asyncio.Protocol):
             self.exchange.on_caller_gone()
             self.exchange = None
         self._lingering = True
+        self.server.leaving.forget(self)
+        self._memo = None  # a deadline may hold this connection for a minute; what a reload took away goes now
         self.server.connections.discard(self)
         self.server.on_connection_gone(self.peer)
 
@@ -169,6 +176,13 @@ class CallerConnection(asyncio.Protocol):
         else:
             self._close()
 
+    def on_left(self) -> None:
+        """See ``Unread``."""
+        if self.exchange is not None:
+            self.exchange.on_caller_gone()
+            self.exchange = None
+            self.abort()
+
     # -- for the exchange ---------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
@@ -179,6 +193,7 @@ class CallerConnection(asyncio.Protocol):
         """Stops reading from the caller until every reason is released."""
         if not self._held:
             self.transport.pause_reading()
+            self.server.leaving.watch(self, self.transport.get_extra_info("socket").fileno())
         if reason not in self._held:
             self._held = (*self._held, reason)
 
@@ -186,17 +201,22 @@ class CallerConnection(asyncio.Protocol):
         """This reason not to read is gone."""
         if reason in self._held:
             self._held = tuple(held for held in self._held if held != reason)
-            if not self._held and not self.transport.is_closing():
-                self.transport.resume_reading()
+            if not self._held:
+                self.server.leaving.forget(self)
+                if not self.transport.is_closing():
+                    self.transport.resume_reading()
 
     def expect_more(self) -> None:
         """The caller has to send more of its body in time."""
         self.deadline = self.server.loop.time() + self.server.snapshot.time.body_idle
         self.server.deadlines.watch(self)
 
-    def abort(self) -> None:
-        """Cuts the connection: whatever was being sent is visibly broken."""
+    def abort(self, *, reset: bool = False) -> None:
+        """Cuts the connection: whatever was being sent is visibly broken. ``reset``: with a reset, not an end."""
         self._lingering = True
+        if reset and not self.transport.is_closing():
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 
     def leave_to_tunnel(self) -> tuple[asyncio.Transport, bytes]:
@@ -215,6 +235,7 @@ class CallerConnection(asyncio.Protocol):
         if not keep:
             self._close()
             return
+        read_at_once(self)
         if self._held:
             for reason in self._held:
                 self.release(reason)

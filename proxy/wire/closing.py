@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.errors import Code
 from proxy.wire.framing import close_frame
+from proxy.wire.reading import give_to
 
 if TYPE_CHECKING:
     from proxy.wire.tunnel import Tunnel, TunnelEnd
@@ -33,7 +34,7 @@ class Closing:
         self._said = False
         self._ends = (ClosingEnd(self, tunnel.caller), ClosingEnd(self, tunnel.upstream))
         for end in self._ends:
-            end.end.transport.set_protocol(end)
+            give_to(end.end.transport, end)
         self._timer = loop.call_later(STEP, tunnel.abort)
         self._say_if_possible()
 

@@ -16,8 +16,9 @@ from typing import TypeVar
 import aiohappyeyeballs
 
 from proxy.core.errors import Code
-from proxy.core.model import TimeLimits, Upstream
+from proxy.core.model import Spawn, TimeLimits, Upstream
 from proxy.tls import tls_context
+from proxy.wire.secure import SecureTransport
 
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address family is tried beside the first (RFC 8305 section 5)."""
@@ -28,9 +29,12 @@ FRESH = 5.0
 STALE = 600.0
 """Seconds for which the last known addresses are used when the name does not resolve."""
 
+PATIENCE = 1.0
+"""Seconds for which a name server may keep silent when an earlier address can be used."""
+
 LONGEST_PROXY_ANSWER = 16384
 
-_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
 _Addresses = Sequence[aiohappyeyeballs.AddrInfoType]
 
 
@@ -45,22 +49,26 @@ class DialError(Exception):
 class Dialer:
     """Makes connections to one upstream. Keeps nothing but the addresses of its name."""
 
-    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, upstream: Upstream, loop: asyncio.AbstractEventLoop, spawn: Spawn) -> None:
+        self._spawn = spawn
         self._upstream = upstream
         self._loop = loop
         self._tls = tls_context(upstream)
         self._addresses: _Addresses = []
         self._resolved = -STALE
+        self._lookup: asyncio.Future[_Addresses] | None = None
 
     async def connect(self, protocol: _Protocol, time: TimeLimits) -> tuple[_Protocol, socket.socket]:
         """Connects ``protocol`` within ``time.connect`` and ``time.tls`` seconds. Raises ``DialError``."""
         sock = await self._open(time.connect)
         try:
-            async with asyncio.timeout(time.tls):
-                await self._attach(protocol, sock)
-        except TimeoutError as exc:
+            if self._tls is None:
+                await self._loop.create_connection(lambda: protocol, sock=sock)
+            else:
+                await self._secure(protocol, sock, self._tls, time.tls)
+        except OSError as exc:
             sock.close()
-            raise DialError(Code.UPSTREAM_TLS_TIMEOUT) from exc
+            raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
         except BaseException:
             sock.close()
             raise
@@ -98,32 +106,52 @@ class Dialer:
                 raise DialError(Code.DESCRIPTORS_EXHAUSTED) from exc
             raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
 
-    async def _attach(self, protocol: asyncio.BaseProtocol, sock: socket.socket) -> None:
+    async def _secure(
+        self, protocol: asyncio.Protocol, sock: socket.socket, context: ssl.SSLContext, limit: float
+    ) -> None:
+        transport = SecureTransport(protocol, context, self._upstream.host, self._loop)
+        await self._loop.create_connection(lambda: transport, sock=sock)
         try:
-            await self._loop.create_connection(
-                lambda: protocol,
-                sock=sock,
-                ssl=self._tls,
-                server_hostname=self._upstream.host if self._tls is not None else None,
-            )
-        except ssl.SSLError as exc:
-            raise DialError(Code.UPSTREAM_TLS_FAILED) from exc
+            async with asyncio.timeout(limit):
+                await transport.opened
+        except TimeoutError as exc:
+            transport.abort()
+            raise DialError(Code.UPSTREAM_TLS_TIMEOUT) from exc
         except OSError as exc:
             # Closed during the handshake: a server that refuses our TLS versions often says no more than that.
-            code = Code.UPSTREAM_TLS_FAILED if self._tls is not None else Code.UPSTREAM_CONNECT_FAILED
-            raise DialError(code) from exc
+            transport.abort()
+            raise DialError(Code.UPSTREAM_TLS_FAILED) from exc
+        except BaseException:
+            transport.abort()
+            raise
 
     async def _resolve(self, host: str, port: int) -> _Addresses:
         now = self._loop.time()
         if now - self._resolved < FRESH:
             return self._addresses
+        usable = bool(self._addresses) and now - self._resolved <= STALE
+        if self._lookup is None or self._lookup.done():
+            # One for all who dial: a name server that hangs must not take a thread for each of them.
+            self._lookup = self._loop.create_future()
+            self._spawn(self._look_up(host, port, self._lookup))
         try:
-            self._addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            async with asyncio.timeout(PATIENCE if usable else None):
+                self._addresses = await asyncio.shield(self._lookup)
             self._resolved = now
-        except (OSError, UnicodeError) as exc:
-            if not self._addresses or now - self._resolved > STALE:
+        except (OSError, UnicodeError) as exc:  # TimeoutError is one, and the connection's own limit is not caught here
+            if not usable:
                 raise DialError(Code.UPSTREAM_DNS_FAILED) from exc
         return self._addresses
+
+    async def _look_up(self, host: str, port: int, answer: asyncio.Future[_Addresses]) -> None:
+        try:
+            answer.set_result(await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as exc:
+            answer.set_exception(exc)
+            answer.exception()  # seen here, should nobody wait for it any more
+        finally:
+            if not answer.done():
+                answer.cancel()
 
     async def _ask_proxy(self, sock: socket.socket) -> None:
         """Opens a tunnel through an HTTP proxy (RFC 9110 section 9.3.6)."""

@@ -32,6 +32,7 @@ from proxy.wire.dial import DialError
 from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, FramingError, LengthCursor
 from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, response_length
 from proxy.wire.pool import Pool, prepare
+from proxy.wire.reading import read_in_pieces
 from proxy.wire.refusal import MOST_HELD, HeldAnswer
 from proxy.wire.tunnel import Asked, Tunnel
 
@@ -470,6 +471,7 @@ class Exchange:
         """The upstream reads slower than the caller sends, or caught up."""
         if full:
             self._caller.hold("upstream")
+            read_in_pieces(self._caller)
         else:
             self._caller.release("upstream")
         upstream = self._upstream
@@ -487,6 +489,7 @@ class Exchange:
         upstream.deadline = self._server.loop.time() + self._pool.time.idle
         if full:
             upstream.transport.pause_reading()
+            read_in_pieces(upstream)
         else:
             upstream.transport.resume_reading()
 
@@ -509,7 +512,7 @@ class Exchange:
             self._record.code = Code.DRAINING
             self._record.status = self._record.status or OUTCOMES[Code.DRAINING].status
             self._end()
-            self._caller.abort()
+            self._cut()
 
     def _stop_upload(self) -> None:
         """The upstream answered before it had the whole body, and not to ask for it: the rest is not sent."""
@@ -528,7 +531,7 @@ class Exchange:
         if self._head_sent:
             record.ending = Ending.ABORTED
             self._end()
-            self._caller.abort()
+            self._cut()
             return
         record.ending = Ending.FAILED if status >= 500 else Ending.REFUSED
         record.status = status
@@ -541,6 +544,10 @@ class Exchange:
         self._caller.write(answered)
         self._end()
         self._caller.on_exchange_over(keep=keep)
+
+    def _cut(self) -> None:
+        """Where the end of the connection is the end of the body, an orderly end would make it look whole."""
+        self._caller.abort(reset=self._parts.head.version == 10)
 
     def _finish(self) -> None:
         """The response is whole."""
@@ -574,7 +581,10 @@ class Exchange:
     def _let_go(self) -> None:
         """The upstream has answered in full: back to the pool with its connection, if that is clean."""
         upstream = self._upstream
-        if upstream is not None and self._reusable and self.request_done:
+        clean = self._reusable and self.request_done
+        if upstream is not None and clean and not upstream.transport.get_write_buffer_size():
+            if self._caller_full:
+                upstream.transport.resume_reading()  # nobody else will: the caller is told of no exchange any more
             self._upstream = None
             upstream.deadline = NEVER
             self._pool.give_back(upstream)

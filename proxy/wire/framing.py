@@ -129,8 +129,8 @@ class ChunkedCursor:
             elif state == _SIZE:
                 end = data.find(b"\r\n", position)
                 if end < 0:
-                    if size - position > LONGEST_CHUNK_LINE:
-                        raise FramingError("a chunk-size line is too long")
+                    if size - position > LONGEST_CHUNK_LINE or b"\n" in data[position:]:
+                        raise FramingError("a chunk-size line is too long, or does not end in CR LF")
                     break
                 length, plain = self._read_size(data[position:end])
                 if decode:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import select
 
-from proxy.core.model import Credential, CredentialUnavailable, SizeLimits, TimeLimits, Upstream
+from proxy.core.errors import Code
+from proxy.core.model import Credential, CredentialUnavailable, SizeLimits, Spawn, TimeLimits, Upstream
 from proxy.observe.metrics import Metrics
 from proxy.wire.deadlines import NEVER, Deadlines
-from proxy.wire.dial import Dialer
+from proxy.wire.dial import Dialer, DialError
+from proxy.wire.listener import Listener
+from proxy.wire.reading import read_at_once
 from proxy.wire.upstream import UpstreamConnection
 
 
@@ -18,10 +21,11 @@ class Pool:
     def __init__(
         self,
         upstream: Upstream,
-        *,
         loop: asyncio.AbstractEventLoop,
         deadlines: Deadlines,
         metrics: Metrics,
+        listener: Listener,
+        spawn: Spawn,
     ) -> None:
         self.upstream = upstream
         self.time = TimeLimits()
@@ -30,7 +34,8 @@ class Pool:
         self._loop = loop
         self._deadlines = deadlines
         self._metrics = metrics
-        self._dialer = Dialer(upstream, loop)
+        self._listener = listener
+        self._dialer = Dialer(upstream, loop, spawn)
         self._idle: list[UpstreamConnection] = []
         self._active: set[UpstreamConnection] = set()
         self._closed = False
@@ -56,7 +61,14 @@ class Pool:
     async def dial(self) -> UpstreamConnection:
         """A new connection. Raises ``DialError``."""
         self._metrics.on_dial(self.upstream.name)
-        connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time)
+        try:
+            connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time)
+        except DialError as exc:
+            if exc.code is not Code.DESCRIPTORS_EXHAUSTED or not self._listener.on_exhausted():
+                raise
+            await asyncio.sleep(0)  # what was dropped to make room is closed by then
+            connection, sock = await self._dialer.connect(UpstreamConnection(self), self.time)
+        self._listener.look(sock.fileno())
         connection.readable.register(sock, select.POLLIN)
         connection.born = self._loop.time()
         self._enter(connection)
@@ -71,6 +83,7 @@ class Pool:
         if self._closed or connection.transport.is_closing() or now - connection.born > self.time.upstream_max_age:
             connection.transport.abort()
             return
+        read_at_once(connection)
         connection.deadline = deadline = now + self.time.upstream_keep_alive
         if deadline < connection.looked_at:
             self._deadlines.watch(connection)

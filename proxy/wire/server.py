@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from math import inf
 
 from proxy.core.errors import Code
-from proxy.core.model import Credential, KeySetSource, Snapshot
+from proxy.core.model import Credential, KeySetSource, Policy, Snapshot
 from proxy.limits.gate import Gates
 from proxy.observe.log import RequestLog
 from proxy.observe.metrics import Metrics
@@ -17,18 +19,26 @@ from proxy.observe.record import Record
 from proxy.wire.caller import CallerConnection
 from proxy.wire.closing import STEP
 from proxy.wire.deadlines import Deadlines
+from proxy.wire.leaving import LeaveWatch
+from proxy.wire.listener import Listener
 from proxy.wire.pool import Pool
 from proxy.wire.tunnel import GOING_AWAY, NOT_PERMITTED, Tunnel
-
-BACKLOG = 4096
-"""Connections the kernel may hold before they are accepted; it takes the smaller of this and net.core.somaxconn."""
 
 IDLE_GRACE = 1.0
 """Seconds after the listener closed in which a connection that was idle may still ask; then it is closed. Closing it
 at once would lose the request that a busy caller is sending just then."""
 
+STEPS_OF_ACCEPTING = 4
+"""Passes of the loop until a connection that the kernel has given to this process is known here, whichever loop it is.
+Whoever looks sooner finds nobody, and ends while a request is arriving."""
+
 RETIRED_FOR = 60.0
 """Seconds for which a credential that a reload took away still serves the requests that were let through with it."""
+
+JUDGED_AT_ONCE = 100
+"""WebSockets asked about after a reload until other connections get their turn: some 2 ms, with callers' JWTs 15."""
+
+_Kept = Credential | KeySetSource
 
 logger = logging.getLogger("proxy")
 
@@ -42,56 +52,82 @@ class DataServer:
         self.log = log
         self.loop = loop
         self.deadlines = Deadlines(loop)
+        self.leaving = LeaveWatch(loop)
         self.gates = Gates(loop.time, loop.call_at)
         self.connections: set[CallerConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self.draining = False
+        self.adopted_at = -inf
+        """When the configuration in force took the place of another, by the monotonic clock."""
         self.websockets = 0
+        self.listener = Listener(
+            lambda: CallerConnection(self), loop=loop, metrics=metrics, spawn=self.spawn, make_room=self._drop_idle
+        )
         self.pools: Mapping[str, Pool] = {}
-        self.pools = self._make_pools(snapshot)
+        self.pools = self.make_pools(snapshot)
+        self._configure_pools()
         self._addresses: dict[str, int] = {}
-        self._retired: list[Credential | KeySetSource] = []
+        self._retired: list[_Kept] = []
         metrics.upstream_connections = self._count_upstream_connections
         metrics.callers_waiting = self.gates.waiting
+        metrics.shared_limits = self.gates.shared_state
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
         self._idle = asyncio.Event()
 
-    async def listen(self, *, sock: socket.socket | None = None) -> tuple[str, int]:
-        """Opens the listener and returns where it is. Raises ``OSError`` when the address cannot be had."""
+    async def listen(self, inherited: Sequence[socket.socket] = ()) -> tuple[str, int]:
+        """Opens the listener, or takes the inherited one, and returns where it is.
+
+        Raises ``OSError`` when the address cannot be had.
+        """
         for credential in self.snapshot.credentials.values():
             credential.start(self.spawn)
         for source in self.snapshot.key_sets.values():
             source.start(self.spawn)
-        address = self.snapshot.listen
-        if sock is not None:
-            self._server = await self.loop.create_server(lambda: CallerConnection(self), sock=sock, backlog=BACKLOG)
-        else:
-            self._server = await self.loop.create_server(
-                lambda: CallerConnection(self), address.host, address.port, backlog=BACKLOG
-            )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return host, port
+        self.gates.share(self.snapshot.shared_limits, self.spawn)
+        return await self.listener.start(self.snapshot.listen, inherited)
 
-    def adopt(self, snapshot: Snapshot) -> None:
+    def make_pools(self, snapshot: Snapshot) -> Mapping[str, Pool]:
+        """A pool for each upstream; for one that has not changed, the pool that there is, with its connections.
+
+        Changes nothing. A thread may do it: reading the certificates to trust takes 40 ms for each upstream that is
+        new. Raises ``OSError`` or ``ssl.SSLError`` when a CA file cannot be used.
+        """
+        pools = {}
+        for name, upstream in snapshot.upstreams.items():
+            pool = self.pools.get(name)
+            if pool is None or pool.upstream != upstream:
+                pool = Pool(upstream, self.loop, self.deadlines, self.metrics, self.listener, self.spawn)
+            pools[name] = pool
+        return pools
+
+    def adopt(self, snapshot: Snapshot, pools: Mapping[str, Pool] | None = None) -> None:
         """Puts another configuration in force, whole and at once; requests that were let through go on as they were.
 
-        WebSockets that would not be let through any more are closed. Raises ``OSError`` or ``ssl.SSLError`` when a CA
-        file cannot be used, and then nothing has changed.
+        WebSockets that would not be let through any more are closed. ``pools`` are those of ``make_pools()``; without
+        them it is called here, and when it raises nothing has changed.
         """
         old, old_pools = self.snapshot, self.pools
-        pools = self._make_pools(snapshot)
+        pools = self.make_pools(snapshot) if pools is None else pools
         self.snapshot, self.pools = snapshot, pools
+        self._configure_pools()
+        self.adopted_at = time.monotonic()
         for name, pool in old_pools.items():
             if pools.get(name) is not pool:
                 pool.close()
+        self.gates.share(snapshot.shared_limits, self.spawn)
         self.log.configure(snapshot.log)
-        self._replace([*old.credentials.values()], [*snapshot.credentials.values()])
-        self._replace([*old.key_sets.values()], [*snapshot.key_sets.values()])
-        for tunnel in [*self.tunnels]:
-            deny = tunnel.judge(snapshot.policy)
-            if deny is not None:
-                tunnel.close(NOT_PERMITTED, deny.code)
+        # Who stands in line was let through before, and waits as long as that configuration said.
+        queues = [caller.limits.queue for caller in old.callers.values() if caller.limits is not None]
+        needed = RETIRED_FOR + max(queues, default=0.0)
+        self._replace([*old.credentials.values()], [*snapshot.credentials.values()], needed)
+        self._replace([*old.key_sets.values()], [*snapshot.key_sets.values()], needed)
+        self._judge_all([*self.tunnels], snapshot.policy)
+
+    def judge(self, tunnel: Tunnel) -> None:
+        """Closes a WebSocket that would not be let through any more."""
+        deny = tunnel.judge(self.snapshot.policy)
+        if deny is not None:
+            tunnel.close(NOT_PERMITTED, deny.code)
 
     async def drain(self, seconds: float) -> None:
         """No new connections; waits for what is in flight, closes WebSockets cleanly, then cuts what is left.
@@ -100,8 +136,7 @@ class DataServer:
         process is going away before an answer says so.
         """
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self.listener.close()
         self.loop.call_later(min(IDLE_GRACE, seconds), self._close_idle)
         if not await self._until_idle(seconds):
             logger.warning("%d requests did not finish within the drain time of %g s", self.metrics.in_flight, seconds)
@@ -113,8 +148,8 @@ class DataServer:
     async def close(self) -> None:
         """Cuts everything, and returns when it is gone."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        self.listener.close()
+        self.leaving.close()
         self.gates.close()
         for tunnel in [*self.tunnels]:
             tunnel.abort()
@@ -198,47 +233,66 @@ class DataServer:
             # A bug, not a caller's error: those are Deny values, and the world's failures are DialError.
             logger.error("a request failed inside the proxy", exc_info=error)
 
-    def _make_pools(self, snapshot: Snapshot) -> dict[str, Pool]:
-        """A pool for each upstream; for one that has not changed, the pool that there is, with its connections."""
-        pools = {}
-        for name, upstream in snapshot.upstreams.items():
-            pool = self.pools.get(name)
-            if pool is None or pool.upstream != upstream:
-                pool = Pool(upstream, loop=self.loop, deadlines=self.deadlines, metrics=self.metrics)
-            pools[name] = pool
-        for pool in pools.values():
-            pool.configure(snapshot.time, snapshot.size)
-        return pools
+    def _configure_pools(self) -> None:
+        for pool in self.pools.values():
+            pool.configure(self.snapshot.time, self.snapshot.size)
 
-    def _replace(self, old: Sequence[Credential | KeySetSource], new: Sequence[Credential | KeySetSource]) -> None:
+    def _judge_all(self, tunnels: list[Tunnel], policy: Policy) -> None:
+        if policy is not self.snapshot.policy:
+            return  # the configuration that came after it judges them all
+        for _ in range(min(len(tunnels), JUDGED_AT_ONCE)):
+            self.judge(tunnels.pop())
+        if tunnels:
+            self.loop.call_soon(self._judge_all, tunnels, policy)
+
+    def _replace(self, old: Sequence[_Kept], new: Sequence[_Kept], needed: float) -> None:
         """Starts what is new. What is no longer there goes on for as long as a request may still need it."""
         for each in new:
-            if not any(each is other for other in old):
+            if _has(self._retired, each):
+                self._retired = [other for other in self._retired if other is not each]
+            elif not _has(old, each):
                 each.start(self.spawn)
-        retired = [each for each in old if not any(each is other for other in new)]
+        retired = [each for each in old if not _has(new, each)]
         if retired:
             self._retired += retired
-            queues = [caller.limits.queue for caller in self.snapshot.callers.values() if caller.limits is not None]
-            self.loop.call_later(RETIRED_FOR + max(queues, default=0.0), self._end_retired, retired)
+            self.loop.call_later(needed, self._end_retired, retired)
 
-    def _end_retired(self, retired: Sequence[Credential | KeySetSource]) -> None:
-        for each in retired:
+    def _end_retired(self, retired: Sequence[_Kept]) -> None:
+        ended = [each for each in retired if _has(self._retired, each)]
+        for each in ended:
             each.close()
-        self._retired = [each for each in self._retired if not any(each is other for other in retired)]
+        self._retired = [each for each in self._retired if not _has(ended, each)]
+        for tunnel in self.tunnels:
+            tunnel.forget(ended)
 
     async def _until_idle(self, seconds: float) -> bool:
-        self._look_whether_idle()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
+                for _ in range(STEPS_OF_ACCEPTING):
+                    await asyncio.sleep(0)
+                self._idle.clear()
+                self._look_whether_idle()
                 await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        self._look_whether_idle()
+        return self._idle.is_set()
 
     def _look_whether_idle(self) -> None:
         if self.draining and not self.metrics.in_flight and not self.connections:
             self._idle.set()
 
+    def _drop_idle(self) -> int:
+        """Closes the idle upstream connections and says how many: what can be spared when descriptors are short."""
+        dropped = 0
+        for pool in self.pools.values():
+            dropped += pool.count()[1]
+            pool.drop_idle()
+        return dropped
+
     def _close_idle(self) -> None:
         for connection in [*self.connections]:
             connection.close_if_idle()
+
+
+def _has(those: Sequence[_Kept], this: _Kept) -> bool:
+    """Is it one of them, itself? Equality means nothing here."""
+    return any(each is this for each in those)

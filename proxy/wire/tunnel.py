@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from proxy.core.errors import Code
@@ -14,6 +15,7 @@ from proxy.observe.record import Ending, Record
 from proxy.wire.closing import Closing
 from proxy.wire.deadlines import NEVER
 from proxy.wire.framing import FrameCursor
+from proxy.wire.reading import LARGE, give_to, read_in_pieces
 
 if TYPE_CHECKING:
     from proxy.wire.server import DataServer
@@ -51,9 +53,12 @@ class TunnelEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's callback: the only thing that happens in a tunnel, thousands of times."""
-        self.bytes += len(data)
+        size = len(data)
+        self.bytes += size
         self.cursor.feed(data)
         self.peer.transport.write(data)
+        if size > LARGE:
+            read_in_pieces(self)
 
     def eof_received(self) -> bool:
         """Asyncio's callback: this side has nothing more to say; the other may still (half-close)."""
@@ -73,6 +78,7 @@ class TunnelEnd(asyncio.Protocol):
         if exc is None:
             self.peer.transport.close()
         else:
+            self.tunnel.on_broken(self)
             self.peer.transport.abort()
         self.tunnel.on_end_lost()
 
@@ -86,6 +92,7 @@ class TunnelEnd(asyncio.Protocol):
         """Asyncio's callback: this side reads slower than the other sends."""
         self.full = True
         self.peer.transport.pause_reading()
+        read_in_pieces(self.peer)
         self.tunnel.watch_closely()
 
     def resume_writing(self) -> None:
@@ -138,7 +145,7 @@ class Tunnel:
         self._asked = asked
         self._closing: Closing | None = None
         self._lost = 0
-        self._shown = shown
+        self._shown: tuple[Credential, bytes] | None = shown
         self._gate = gate
         self.record = record
         self.caller = TunnelEnd(self, caller)
@@ -155,7 +162,7 @@ class Tunnel:
         caller, upstream = self.caller.transport, self.upstream.transport
         for transport, end in ((caller, self.caller), (upstream, self.upstream)):
             transport.set_write_buffer_limits(WRITE_HIGH)
-            transport.set_protocol(end)
+            give_to(transport, end)
         if from_upstream:
             self.upstream.data_received(from_upstream)
         if from_caller:
@@ -166,6 +173,9 @@ class Tunnel:
         if idle is not None:
             self.deadline = self._server.loop.time() + idle
             self._server.deadlines.watch(self)
+        if self.record.received <= self._server.adopted_at:
+            # It was let through by a configuration that is no longer in force, and nobody has asked this one.
+            self._server.judge(self)
 
     def watch_closely(self) -> None:
         """One side has ended, or does not take what the other sends: from now on something must move."""
@@ -195,6 +205,11 @@ class Tunnel:
         decision = decide(policy, self._asked.head(), self.record.moment)
         return decision if isinstance(decision, Deny) else None
 
+    def forget(self, ended: Collection[object]) -> None:
+        """Of these credentials nothing is to be kept, and nothing that could be said about them matters any more."""
+        if self._shown is not None and any(self._shown[0] is each for each in ended):
+            self._shown = None
+
     def close(self, status: int, code: Code) -> None:
         """Ends it with a Close frame to the caller and to the upstream as soon as a frame ends, else by force."""
         if self._closing is None and not self._lost:
@@ -209,11 +224,21 @@ class Tunnel:
         self.caller.transport.abort()
         self.upstream.transport.abort()
 
+    def on_broken(self, end: TunnelEnd) -> None:
+        """One side was cut off, not closed."""
+        record = self.record
+        if record.code is None and record.ending is Ending.ANSWERED and not self._lost:
+            if end is self.upstream:
+                record.ending, record.code = Ending.ABORTED, Code.UPSTREAM_CLOSED
+                self._server.metrics.on_upstream_error(record.upstream or "", record.code.value)
+            else:
+                record.ending = Ending.CALLER_GONE
+
     def on_upstream_first(self) -> None:
         """The upstream ended before the caller did."""
         # Sockets of TTS and STT answer 101 before they look at the token; a tunnel does not read what they say then,
         # so an early end is all that can be counted against it.
-        if time.monotonic() - self.record.tunnel_opened < EARLY:
+        if self._shown is not None and time.monotonic() - self.record.tunnel_opened < EARLY:
             credential, line = self._shown
             credential.doubted(line)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.wire.deadlines import NEVER
 from proxy.wire.head import read_response
+from proxy.wire.reading import LARGE, read_in_pieces
 
 if TYPE_CHECKING:
     from proxy.wire.exchange import Exchange
@@ -67,6 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.discard()  # nobody asked: whatever this is, it must not become the next caller's answer
         elif exchange.response_begun:
             exchange.on_response_data(data)
+            if len(data) > LARGE and self.exchange is exchange:
+                read_in_pieces(self)
         else:
             self._read_head(exchange, data)
 

@@ -9,7 +9,8 @@ import pytest
 from proxy.core.model import Credential, KeyPower, Upstream
 from proxy.credentials.api_key import REMEMBERED, ApiKey
 from proxy.credentials.clock import Clock
-from proxy.credentials.kinds import KINDS, Ingredients
+from proxy.credentials.definition import Definition
+from proxy.credentials.kinds import KINDS
 from proxy.credentials.live import LiveSecret
 from proxy.credentials.secret import Secret, SecretError
 from proxy.credentials.sources import EnvironmentSource
@@ -99,6 +100,6 @@ def test_kinds_are_chosen_by_name() -> None:
     upstream = Upstream("u", "https", "api.example", 443, "api.example")
     for name, kind in KINDS.items():
         live = LiveSecret("x", EnvironmentSource("A"), Secret(KEY), check=kind.check, environ={})
-        credential = kind.make(Ingredients("x", live, KeyPower(), upstream))
+        credential = kind.make(Definition("x", name, EnvironmentSource("A"), KeyPower(), upstream), live)
         assert (credential.kind, credential.name, credential.state().source) == (name, "x", "env")
         assert (credential.authorization() is None) == credential.renews == kind.mints

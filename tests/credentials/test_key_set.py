@@ -205,6 +205,18 @@ async def test_a_closed_one_fetches_no_more_and_keeps_its_keys(scene: Scene) -> 
 
 
 @still
+async def test_what_was_fetched_before_the_start_is_not_fetched_again_at_the_start(scene: Scene) -> None:
+    await scene.keys.fetch_first()
+    await scene.keys.fetch_first()
+    assert scene.keys.current() == Set(b"one")
+    await scene.start()
+    await scene.loop.advance(APART)
+    assert scene.fetches() == [0]
+    await scene.loop.advance(EVERY)
+    assert scene.fetches() == [0, EVERY]
+
+
+@still
 async def test_keys_that_are_not_used_are_said_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     scene.keys._read = lambda content: Set(content, ("a key too short", "a key too short"))
     await scene.start()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from tests.certificates import Certificates
+from tests.snapshots import SOCKET
 from tests.wires import OK, request
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +27,7 @@ PATIENCE = 60.0
 
 PROXY = """
 import asyncio, re, resource, sys
+from dataclasses import replace
 from pathlib import Path
 from proxy.app import build, run
 from tests.snapshots import make_snapshot, upstream_at
@@ -35,7 +40,11 @@ def peak():
 
 async def main():
     loop = asyncio.get_running_loop()
-    server = build(make_snapshot(upstream_at(int(sys.argv[1]))), loop)
+    port, ca_file = int(sys.argv[1]), sys.argv[2]
+    upstream = upstream_at(port)
+    if ca_file:
+        upstream = replace(upstream_at(port, scheme="https", host="localhost"), ca_file=ca_file)
+    server = build(make_snapshot(upstream), loop)
     _, port = await server.listen()
     print(port, flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
@@ -46,12 +55,18 @@ run(main())
 """
 
 
+class Accepting(Protocol):
+    """A listener."""
+
+    def accept(self) -> tuple[socket.socket, object]: ...
+
+
 class Child:
     """The proxy's process."""
 
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream_port: int, ca_file: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", PROXY, str(upstream_port)],
+            [sys.executable, "-W", "error", "-c", PROXY, str(upstream_port), ca_file],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.port = int(self._line())
@@ -109,7 +124,7 @@ def _pour(end: socket.socket, count: int) -> None:
         end.sendall(PIECE)
 
 
-def _with_upstream(listener: socket.socket, serve: Callable[[socket.socket], None], call: Callable[[], None]) -> None:
+def _with_upstream(listener: Accepting, serve: Callable[[socket.socket], None], call: Callable[[], None]) -> None:
     """Runs the upstream's side in a thread beside the caller's."""
     failures: list[BaseException] = []
 
@@ -130,7 +145,7 @@ def _with_upstream(listener: socket.socket, serve: Callable[[socket.socket], Non
     assert failures == []
 
 
-def _warm(listener: socket.socket, child: Child, *, fields: str) -> int:
+def _warm(listener: Accepting, child: Child, *, fields: str) -> int:
     """One small request first, so that what is loaded once is not counted; returns the memory after it."""
 
     def serve(end: socket.socket) -> None:
@@ -196,21 +211,71 @@ def test_a_download_of_a_gigabyte_passes_in_flat_memory(listener: socket.socket,
     assert child.peak() - before < MOST_GROWTH
 
 
-def test_eight_callers_who_do_not_read_cost_little_each(listener: socket.socket, child: Child) -> None:
-    before = _warm(listener, child, fields="Connection: close")
-    callers, ends = [], []
-    for _ in range(8):
+STALLED = 20
+MOST_PER_STALLED = 256 * 1024
+HANDSHAKE = request(
+    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)  # fmt: skip
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+HUNDRED_MB = 100 * 2**20
+
+
+def _frame(size: int) -> bytes:
+    """The header of an unmasked binary frame; what follows is its payload."""
+    return b"\x82\x7f" + size.to_bytes(8, "big")
+
+
+class Secure:
+    """A listener whose connections speak TLS."""
+
+    def __init__(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        self._listener = listener
+        self._context = context
+
+    def accept(self) -> tuple[ssl.SSLSocket, object]:
+        end, address = self._listener.accept()
+        end.settimeout(PATIENCE)
+        return self._context.wrap_socket(end, server_side=True), address
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "who", ["callers of a body", "callers of a socket", "upstreams of a body", "upstreams of a socket"]
+)
+def test_a_peer_that_stalls_costs_at_most_256_kib(
+    listener: socket.socket, tmp_path: Path, who: str, secure: bool
+) -> None:
+    """Twenty at once, 100 MB for each: the sender is stopped, and nothing is kept but what fits the buffers."""
+    certificates = Certificates(tmp_path)
+    child = Child(listener.getsockname()[1], certificates.ca_file if secure else "")
+    accepting = Secure(listener, certificates.good("localhost")) if secure else listener
+    before = _warm(accepting, child, fields="Connection: close")
+    ends: list[socket.socket] = []
+    side, _, what = who.partition(" of a ")
+    for _ in range(STALLED):
         caller = socket.create_connection(("127.0.0.1", child.port), timeout=PATIENCE)
-        caller.sendall(request("GET /things"))
-        end, _ = listener.accept()
-        _read_head(end)
-        end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % DOWNLOAD)
-        end.settimeout(0.1)
-        callers.append(caller)
-        ends.append(end)
-    for end in ends:
+        if what == "socket":
+            caller.sendall(HANDSHAKE)
+        else:
+            upload = f"Content-Length: {HUNDRED_MB}"
+            caller.sendall(request("GET /things") if side == "callers" else request("POST /things", upload))
+        upstream, _ = accepting.accept()
+        _read_head(upstream)
+        if what == "socket":
+            upstream.sendall(SWITCH)
+            _read_head(caller)
+        elif side == "callers":
+            upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % HUNDRED_MB)
+        ends += (caller, upstream)
+    for sender in ends[1::2] if side == "callers" else ends[::2]:
+        sender.settimeout(0.1)
+        if what == "socket":
+            sender.sendall(_frame(HUNDRED_MB))
         with pytest.raises(TimeoutError):
-            _pour(end, DOWNLOAD)
-    assert child.peak() - before < 8 * 2**20
-    for each in (*callers, *ends):
-        each.close()
+            _pour(sender, HUNDRED_MB)
+    grown = child.peak() - before
+    for end in ends:
+        end.close()
+    child.end()
+    assert grown / STALLED < MOST_PER_STALLED

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime as dt
 import ssl
-import warnings
 from dataclasses import replace
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
-import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from proxy.core.model import Snapshot, Upstream
+from tests.certificates import DEEP, DEFECTS, HOST, Certificates, undemanding
 from tests.proxies import Proxies, Proxy
 from tests.snapshots import AUTHORIZATION, SOCKET, make_snapshot, upstream_at
 from tests.wires import OK, ScriptedUpstream, bounded, request
@@ -30,21 +23,8 @@ HANDSHAKE = request(
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-def _context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def _https(upstream: ScriptedUpstream, ca_file: str | None, host: str = "localhost") -> Upstream:
@@ -56,10 +36,8 @@ async def _start(proxies: Proxies, context: ssl.SSLContext, ca_file: str | None,
     return await proxies.start(make_snapshot(_https(upstream, ca_file, host)), upstream)
 
 
-async def test_an_upstream_with_a_good_certificate_is_served(
-    proxies: Proxies, authority: trustme.CA, ca_file: str
-) -> None:
-    proxy = await _start(proxies, _context(authority, "localhost"), ca_file)
+async def test_an_upstream_with_a_good_certificate_is_served(proxies: Proxies, certificates: Certificates) -> None:
+    proxy = await _start(proxies, certificates.good("localhost"), certificates.ca_file)
     seen, got = await proxy.pass_on(request("POST /things", body=b"x" * 300_000))
     assert seen.head.get("Authorization") == AUTHORIZATION
     assert seen.head.get("Host") == f"localhost:{proxy.upstream.port}"
@@ -67,9 +45,9 @@ async def test_an_upstream_with_a_good_certificate_is_served(
 
 
 async def test_secure_connections_are_used_again_and_survive_an_idle_close(
-    proxies: Proxies, authority: trustme.CA, ca_file: str
+    proxies: Proxies, certificates: Certificates
 ) -> None:
-    proxy = await _start(proxies, _context(authority, "localhost"), ca_file)
+    proxy = await _start(proxies, certificates.good("localhost"), certificates.ca_file)
     caller = await proxy.caller()
     await caller.send(request("GET /things"))
     wire = await proxy.upstream.accept()
@@ -88,13 +66,13 @@ async def test_secure_connections_are_used_again_and_survive_an_idle_close(
     assert (await caller.message()).content == b"ok"
 
 
-async def test_an_address_is_verified_as_an_address(proxies: Proxies, authority: trustme.CA, ca_file: str) -> None:
-    proxy = await _start(proxies, _context(authority, "127.0.0.1"), ca_file, "127.0.0.1")
+async def test_an_address_is_verified_as_an_address(proxies: Proxies, certificates: Certificates) -> None:
+    proxy = await _start(proxies, certificates.good("127.0.0.1"), certificates.ca_file, "127.0.0.1")
     assert (await proxy.pass_on(request("GET /things"))).got.content == b"ok"
 
 
-async def test_tunnels_go_through_tls(proxies: Proxies, authority: trustme.CA, ca_file: str) -> None:
-    proxy = await _start(proxies, _context(authority, "localhost"), ca_file)
+async def test_tunnels_go_through_tls(proxies: Proxies, certificates: Certificates) -> None:
+    proxy = await _start(proxies, certificates.good("localhost"), certificates.ca_file)
     caller = await proxy.caller()
     await caller.send(HANDSHAKE)
     wire = await proxy.upstream.accept()
@@ -109,10 +87,8 @@ async def test_tunnels_go_through_tls(proxies: Proxies, authority: trustme.CA, c
     await proxy.metrics.until(lambda m: m.in_flight == 0)
 
 
-async def test_a_broken_body_looks_broken_through_tls_too(
-    proxies: Proxies, authority: trustme.CA, ca_file: str
-) -> None:
-    proxy = await _start(proxies, _context(authority, "localhost"), ca_file)
+async def test_a_broken_body_looks_broken_through_tls_too(proxies: Proxies, certificates: Certificates) -> None:
+    proxy = await _start(proxies, certificates.good("localhost"), certificates.ca_file)
     caller = await proxy.caller()
     await caller.send(request("GET /things"))
     wire = await proxy.upstream.accept()
@@ -124,77 +100,14 @@ async def test_a_broken_body_looks_broken_through_tls_too(
     assert await caller.until_broken() == b""
 
 
-def _self_signed(common_name: str, names: list[str], *, days: int = 1) -> tuple[bytes, bytes]:
-    """A certificate that is its own authority, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=10))
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    )
-    if names:
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), critical=False
-        )
-    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return pem, secret
-
-
-def _own_context(folder: Path, pem: bytes, secret: bytes) -> tuple[ssl.SSLContext, str]:
-    (folder / "own.pem").write_bytes(pem)
-    (folder / "own.key").write_bytes(secret)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "own.pem", folder / "own.key")
-    return context, str(folder / "own.pem")
-
-
-def _old(context: ssl.SSLContext) -> ssl.SSLContext:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = ssl.TLSVersion.TLSv1
-        context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    return context
-
-
-DEFECTS = ["unknown authority", "another name", "a common name and no alternative name", "expired", "TLS 1.1 at most",
-           "no TLS at all", "a name for an address"]  # fmt: skip
-
-
 @pytest.mark.parametrize("defect", DEFECTS)
 async def test_a_defective_upstream_is_502_and_never_gets_a_byte_of_the_request(
-    proxies: Proxies, authority: trustme.CA, ca_file: str, tmp_path: Path, defect: str
+    proxies: Proxies, certificates: Certificates, defect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context: ssl.SSLContext | None = _context(authority, "localhost")
-    ca: str | None = ca_file
-    host = "localhost"
-    match defect:
-        case "unknown authority":
-            ca = None
-        case "another name":
-            context = _context(authority, "elsewhere.example", "*.localhost")
-        case "a common name and no alternative name":
-            context, ca = _own_context(tmp_path, *_self_signed("localhost", []))
-        case "expired":
-            context, ca = _own_context(tmp_path, *_self_signed("localhost", ["localhost"], days=-5))
-        case "TLS 1.1 at most":
-            context = _old(_context(authority, "localhost"))
-        case "no TLS at all":
-            context = None
-        case "a name for an address":
-            host = "127.0.0.1"
+    context, host = DEFECTS[defect](certificates)
+    _resolve(monkeypatch, host)
     upstream = await proxies.upstream(context)
-    proxy = await proxies.start(make_snapshot(_https(upstream, ca, host)), upstream)
+    proxy = await proxies.start(make_snapshot(_https(upstream, certificates.ca_file, host)), upstream)
     caller = await proxy.caller()
     await caller.send(request("POST /things", body=b"the body"))
     if context is None:
@@ -212,11 +125,39 @@ async def test_a_defective_upstream_is_502_and_never_gets_a_byte_of_the_request(
             assert await wire.until_broken() == b""
 
 
-async def test_the_good_certificate_of_the_defects_would_have_been_accepted(proxies: Proxies, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [(HOST,), (DEEP,), ("*.b.example",)])
+async def test_a_certificate_without_the_defect_is_accepted(
+    proxies: Proxies, certificates: Certificates, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So that the refusals above are refusals of the defect and of nothing else."""
-    context, ca = _own_context(tmp_path, *_self_signed("localhost", ["localhost"]))
-    proxy = await _start(proxies, context, ca)
+    host = HOST if names == (HOST,) else DEEP
+    _resolve(monkeypatch, host)
+    proxy = await _start(proxies, certificates.issue(names), certificates.ca_file, host)
     assert (await proxy.pass_on(request("GET /things"))).got.content == b"ok"
+
+
+@pytest.mark.parametrize("defect", [each for each in DEFECTS if each != "no TLS at all"])
+async def test_a_client_that_verifies_nothing_would_have_been_served(certificates: Certificates, defect: str) -> None:
+    """So that each refusal above is the proxy's: the server itself completes its handshake."""
+    context, _ = DEFECTS[defect](certificates)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await bounded(asyncio.open_connection("127.0.0.1", port, ssl=undemanding()))
+        version = writer.get_extra_info("ssl_object").version()
+        writer.transport.abort()
+    assert version == ("TLSv1.1" if defect == "TLS 1.1 at most" else "TLSv1.3")
+
+
+def _resolve(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Makes a name that nobody has stand for this machine."""
+    loop = asyncio.get_running_loop()
+    real = loop.getaddrinfo
+
+    async def getaddrinfo(asked: str, port: int, **options: Any) -> Any:
+        return await real("127.0.0.1" if asked == host != "localhost" else asked, port, **options)
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
 
 
 # -- through a CONNECT proxy ------------------------------------------------------------------------------------------
@@ -277,11 +218,13 @@ def _through(snapshot: Snapshot, egress: ConnectProxy, authorization: str | None
 
 @pytest.mark.parametrize("credentials", [None, "Basic " + base64.b64encode(b"user:pass").decode()])
 async def test_a_connect_proxy_is_asked_for_the_upstream_and_verified_tls_runs_inside(
-    proxies: Proxies, authority: trustme.CA, ca_file: str, credentials: str | None
+    proxies: Proxies, certificates: Certificates, credentials: str | None
 ) -> None:
-    upstream = await proxies.upstream(_context(authority, "api.example"))
+    upstream = await proxies.upstream(certificates.good("api.example"))
     async with ConnectProxy(upstream.port) as egress:
-        snapshot = make_snapshot(replace(upstream_at(443, scheme="https", host="api.example"), ca_file=ca_file))
+        snapshot = make_snapshot(
+            replace(upstream_at(443, scheme="https", host="api.example"), ca_file=certificates.ca_file)
+        )
         proxy = await proxies.start(_through(snapshot, egress, credentials), upstream)
         assert (await proxy.pass_on(request("GET /things"))).got.content == b"ok"
         expected = "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n"

@@ -11,68 +11,7 @@ import pytest
 from proxy.core.errors import Code
 from proxy.core.model import CallerLimits
 from proxy.limits.gate import MOST_WAITING, Gate, Gates, Refusal
-
-
-class Timer:
-    def __init__(self) -> None:
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class Clock:
-    """Time, and the timers that are due as it moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._timers: list[tuple[float, Timer, Callable[[], None]]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, call: Callable[[], None]) -> Timer:
-        timer = Timer()
-        self._timers.append((when, timer, call))
-        return timer
-
-    @property
-    def timers(self) -> int:
-        self._timers = [each for each in self._timers if not each[1].cancelled]
-        return len(self._timers)
-
-    def advance(self, seconds: float) -> None:
-        until = self.now + seconds
-        while self.timers:
-            when, timer, call = min(self._timers, key=lambda each: each[0])
-            if when > until:
-                break
-            self._timers.remove((when, timer, call))
-            self.now = max(self.now, when)
-            call()
-        self.now = until
-
-
-class Asker:
-    """A waiter that writes down what became of it, and may do something then."""
-
-    def __init__(self, name: str, log: list[str], then: Callable[[], object] = lambda: None) -> None:
-        self.name = name
-        self.log = log
-        self.then = then
-        self.waited = 0.0
-        self.refusal: Refusal | None = None
-
-    def on_admitted(self, waited: float) -> None:
-        self.log.append(f"{self.name}+")
-        self.waited = waited
-        self.then()
-
-    def on_refused(self, refusal: Refusal, waited: float) -> None:
-        self.log.append(f"{self.name}-")
-        self.waited = waited
-        self.refusal = refusal
-        self.then()
+from tests.limits.lines import Asker, Clock
 
 
 class Bench:

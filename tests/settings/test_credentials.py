@@ -27,7 +27,7 @@ def mint_of(snapshot: Snapshot, name: str = "live") -> SessionTokenMint:
 
 def source_of(snapshot: Snapshot) -> Any:
     (credential,) = snapshot.credentials.values()
-    return credential._live._source  # type: ignore[attr-defined]
+    return credential.live._source  # type: ignore[attr-defined]
 
 
 def test_a_session_token_needs_a_key_and_nothing_else(load: Load) -> None:

@@ -292,6 +292,14 @@ def test_a_redis_server_is_named_directly_or_by_a_variable_or_a_file(load: Load,
         assert snapshot.shared_limits == SharedLimits(url, fail_open=True)
 
 
+def test_a_redis_server_without_the_client_for_it_is_a_fault(
+    faults_of: FaultsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (fault,) = faults_of("limits: {shared: redis://h}")
+    assert "inworld-proxy[redis]" in fault.remedy
+
+
 def test_all_files_that_were_read_are_known_but_for_secrets(load: Load, tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "corp.pem"))
     (tmp_path / "own.yaml").write_text(

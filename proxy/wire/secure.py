@@ -1,0 +1,239 @@
+"""TLS to an upstream: an asyncio transport over another, with OpenSSL in between (``ssl.SSLObject``).
+
+Own code and not the loops' own TLS, for what both lack. They keep 256 KB to read into for every connection and as much
+again undecrypted, so a slow caller of a large answer held 924 KB; here it is 200. They end a connection that was cut
+as one that was closed; here a cut one ends with an error, because an answer that only its connection ends may have
+been cut short (RFC 9112 section 9.8). And they ask OpenSSL for more after every read, which costs an exception to be
+told that there is none. Certificates, versions and ciphers are the context's business (``proxy/tls.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from typing import Any, cast
+
+from proxy.wire.reading import VIEW, InPieces
+
+LONGEST_READ = 65536
+"""Bytes asked of OpenSSL at a time; it gives one record, 16 KB at most."""
+
+LARGEST_WRITE = 32768
+"""Bytes given to OpenSSL at a time."""
+
+_PIECE = VIEW[:32768]
+"""What is read into: two records. What has not been decrypted waits in memory too."""
+
+
+class CutOffError(ConnectionError):
+    """The connection ended without TLS having been closed: what came before may not be all."""
+
+
+class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
+    """The transport that a protocol sees, and the protocol that the transport below sees.
+
+    ``await opened`` after the transport below has been connected. It raises ``ssl.SSLError`` (a certificate that cannot
+    be trusted is one) or ``OSError``; until then nothing of the protocol is called, and nothing of it is sent.
+    """
+
+    __slots__ = (
+        "_below", "_closing", "_error", "_incoming", "_loop", "_object", "_outgoing", "_paused", "_protocol",
+        "_reader", "opened",
+    )  # fmt: skip
+
+    def __init__(
+        self, reader: asyncio.Protocol, context: ssl.SSLContext, name: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__()
+        self._reader = reader
+        self._protocol: asyncio.BaseProtocol = reader
+        self._loop = loop
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._below: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
+        self._closing = False
+        self._error: Exception | None = None
+        self._paused = False
+        self.opened: asyncio.Future[None] = loop.create_future()
+
+    # -- the protocol of the transport below ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's callback."""
+        self._below = cast("asyncio.Transport", transport)
+        self._shake_hands()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Asyncio's callback."""
+        return _PIECE
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Asyncio's callback."""
+        self._incoming.write(VIEW[:nbytes])
+        if self.opened.done():
+            self._decrypt()
+        else:
+            self._shake_hands()
+
+    def eof_received(self) -> None:
+        """Asyncio's callback. Whoever closes TLS says so before; this one was cut off."""
+        self._lose(CutOffError("closed without a TLS alert"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio's callback."""
+        self._closing = True
+        if not self.opened.done():
+            self.opened.set_exception(exc or self._error or CutOffError("closed during the TLS handshake"))
+        elif not self.opened.cancelled() and self.opened.exception() is None:
+            self._reader.connection_lost(exc or self._error)
+
+    def pause_writing(self) -> None:
+        """Asyncio's callback."""
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Asyncio's callback."""
+        self._reader.resume_writing()
+
+    def _shake_hands(self) -> None:
+        if self.opened.done():
+            return  # given up meanwhile
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as exc:
+            self._flush()  # the alert that says why
+            self.opened.set_exception(exc)
+            self._below.close()
+            return
+        self._flush()
+        self.opened.set_result(None)
+        self._reader.connection_made(self)
+        if self._incoming.pending:
+            self._decrypt()
+
+    def _decrypt(self) -> None:
+        """Gives the reader what can be read, in one piece."""
+        if self._paused or self._closing:
+            return
+        tls, incoming = self._object, self._incoming
+        data = b""
+        ended = False
+        try:
+            data = tls.read(LONGEST_READ)
+            if incoming.pending or tls.pending():
+                pieces = [data]
+                while data and (incoming.pending or tls.pending()):
+                    try:
+                        data = tls.read(LONGEST_READ)
+                    except ssl.SSLWantReadError:
+                        break
+                    pieces.append(data)
+                ended = not data
+                data = b"".join(pieces)
+            else:
+                ended = not data
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            ended = True
+        except ssl.SSLError as exc:
+            self._lose(exc)
+            return
+        if self._outgoing.pending:
+            self._flush()  # TLS has things of its own to say: new keys, for one
+        if data:
+            self._reader.data_received(data)
+        if ended and not self._closing and not self._reader.eof_received():
+            self.close()
+
+    def _flush(self) -> None:
+        self._below.write(self._outgoing.read())
+
+    def _lose(self, exc: Exception) -> None:
+        """The connection cannot go on."""
+        self._error = exc
+        self._closing = True
+        self._below.abort()
+
+    # -- the transport of the protocol above ---------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Asyncio's method. Nothing is sent once closing has begun."""
+        if self._closing or not data:
+            return
+        try:
+            if len(data) <= LARGEST_WRITE:
+                self._object.write(data)
+                self._below.write(self._outgoing.read())
+                return
+            # What OpenSSL writes into never becomes smaller again, so it must not become large.
+            view = memoryview(data)
+            for start in range(0, len(data), LARGEST_WRITE):
+                self._object.write(view[start : start + LARGEST_WRITE])
+                self._below.write(self._outgoing.read())
+        except ssl.SSLError as exc:
+            self._lose(exc)
+
+    def pause_reading(self) -> None:
+        """Asyncio's method."""
+        self._paused = True
+        self._below.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Asyncio's method."""
+        if self._paused and not self._closing:
+            self._paused = False
+            self._below.resume_reading()
+            self._loop.call_soon(self._decrypt)  # what had arrived by then, and not from within the reader's own call
+
+    def is_reading(self) -> bool:
+        """Asyncio's method."""
+        return not self._paused and not self._closing
+
+    def is_closing(self) -> bool:
+        """Asyncio's method."""
+        return self._closing or self._below.is_closing()
+
+    def close(self) -> None:
+        """Asyncio's method: closes TLS, then the connection, once what was written has gone."""
+        if self._closing:
+            return
+        self._closing = True
+        with contextlib.suppress(ssl.SSLError):  # it wants to read the other side's answer, which is not waited for
+            self._object.unwrap()
+        self._flush()
+        self._below.close()
+
+    def abort(self) -> None:
+        """Asyncio's method."""
+        self._closing = True
+        self._below.abort()
+
+    def can_write_eof(self) -> bool:
+        """Asyncio's method."""
+        return False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Asyncio's method."""
+        self._below.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Asyncio's method."""
+        return self._below.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        """Asyncio's method."""
+        return self._object if name == "ssl_object" else self._below.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Asyncio's method. This transport reads in pieces by itself."""
+        self._protocol = protocol
+        self._reader = cast("asyncio.Protocol", protocol.reader if isinstance(protocol, InPieces) else protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Asyncio's method."""
+        return self._protocol
