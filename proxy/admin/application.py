@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client.exposition import choose_encoder
 
 from proxy import __version__
 from proxy.core.browser import check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
 from proxy.core.model import Address, Credential, ErrorShape
+from proxy.observe.exposition import expose
 from proxy.reload import Outcome, Reloader, State
 from proxy.wire.listener import place_of
 from proxy.wire.server import DataServer
@@ -59,8 +59,8 @@ def make_application(server: DataServer, reloader: Reloader | None = None) -> we
     application = web.Application(middlewares=[_guard(server)] if server.snapshot.admin.is_loopback else ())
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(server.metrics.registry), headers={"Content-Type": content_type})
+        body, content_type = await expose(server.metrics, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "version": __version__})

@@ -12,6 +12,7 @@ import platform
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
@@ -45,23 +46,23 @@ LIFETIME_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 class Histogram:
     """Counts per bucket and a sum; added to on the data path."""
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, value: float) -> None:
         """Counts one value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts by upper bound, as the exposition format wants them."""
         out: list[tuple[str, float]] = []
         running = 0
-        for bound, count in zip([*map(repr, self._bounds), "+Inf"], self.counts, strict=True):
+        for bound, count in zip([*map(repr, self.bounds), "+Inf"], self.counts, strict=True):
             running += count
             out.append((bound, running))
         return out
@@ -123,6 +124,12 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.registry.register(_Families(self))
+        self.registry.register(_FamiliesBySeries(self))
+        self.few = CollectorRegistry(auto_describe=False)
+        """What does not grow with the callers; the rest is written by ``exposition.py``."""
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.few)
+        self.few.register(_Families(self))
 
     def on_begin(self) -> None:
         """A request's head was accepted for judgement."""
@@ -214,8 +221,57 @@ class Metrics:
         return self._snapshot()
 
 
+class Wide(NamedTuple):
+    """A family with a row for each operation and caller: its name without the prefix, its text, and its labels."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+
+
+_PAIR = ("operation", "caller")
+REQUESTS = Wide("requests", "Requests by operation, method, status and caller; 499: the caller left first.",
+                ("operation", "method", "status", "caller"))  # fmt: skip
+DURATION = Wide("request_duration_seconds", "From a request's head to its response's end.", _PAIR)
+FIRST_BYTE = Wide("first_byte_seconds", "From a request's head to the first byte of the upstream's answer.", _PAIR)
+BYTES_IN = Wide("request_bytes", "Body and frame bytes from callers.", _PAIR)
+BYTES_OUT = Wide("response_bytes", "Body and frame bytes to callers.", _PAIR)
+MESSAGES = Wide("tunnel_messages", "WebSocket messages of ended tunnels.", (*_PAIR, "direction"))
+LIFETIME = Wide("tunnel_lifetime_seconds", "How long tunnels lived.", _PAIR)
+
+
+class _FamiliesBySeries(Collector):
+    """The families that grow with the callers, in the library's form: for tests and documentation, not for scraping."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        requests, into, out, messages = (
+            _counter(wide.name, wide.text, list(wide.labels)) for wide in (REQUESTS, BYTES_IN, BYTES_OUT, MESSAGES)
+        )
+        duration, first, lifetime = (
+            _histogram(wide.name, wide.text, list(wide.labels)) for wide in (DURATION, FIRST_BYTE, LIFETIME)
+        )
+        for labels, series in self._metrics.series.items():
+            for (method, status), count in series.requests.items():
+                requests.add_metric([labels[0], method, str(status), labels[1]], count)
+            duration.add_metric(labels, series.duration.buckets(), series.duration.total)
+            first.add_metric(labels, series.first_byte.buckets(), series.first_byte.total)
+            into.add_metric(labels, series.bytes_in)
+            out.add_metric(labels, series.bytes_out)
+            if series.lifetime is not None:
+                messages.add_metric([*labels, "in"], series.messages_in)
+                messages.add_metric([*labels, "out"], series.messages_out)
+                lifetime.add_metric(labels, series.lifetime.buckets(), series.lifetime.total)
+        yield from (requests, duration, first, into, out, messages, lifetime)
+
+
 class _Families(Collector):
-    """Turns the counters into Prometheus families, at scrape time."""
+    """Turns the counters that do not grow with the callers into Prometheus families, at scrape time."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -225,7 +281,7 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
-        yield from self._times_and_bytes()
+        yield self._overhead()
         yield from self._limits()
         yield from self._tunnels()
         yield from self._connections()
@@ -233,12 +289,6 @@ class _Families(Collector):
 
     def _requests(self) -> Iterator[Metric]:
         m = self._metrics
-        family = _counter("requests", "Requests by operation, method, status and caller; 499: the caller left first.",
-                          ["operation", "method", "status", "caller"])  # fmt: skip
-        for (operation, caller), series in m.series.items():
-            for (method, status), count in series.requests.items():
-                family.add_metric([operation, method, str(status), caller], count)
-        yield family
         yield _simple_counter("requests_accepted", "Requests whose head was read, refused ones included.", m.accepted)
         family = _counter("requests_ended", "Requests that are over, by how they ended.", ["ending"])
         for ending in Ending:
@@ -255,26 +305,13 @@ class _Families(Collector):
                 family.add_metric(list(labels), count)
             yield family
 
-    def _times_and_bytes(self) -> Iterator[Metric]:
+    def _overhead(self) -> Metric:
         m = self._metrics
-        names = ["operation", "caller"]
-        duration = _histogram("request_duration_seconds", "From a request's head to its response's end.", names)
-        first = _histogram(
-            "first_byte_seconds", "From a request's head to the first byte of the upstream's answer.", names
-        )
-        into = _counter("request_bytes", "Body and frame bytes from callers.", names)
-        out = _counter("response_bytes", "Body and frame bytes to callers.", names)
-        for labels, series in m.series.items():
-            duration.add_metric(labels, series.duration.buckets(), series.duration.total)
-            first.add_metric(labels, series.first_byte.buckets(), series.first_byte.total)
-            into.add_metric(labels, series.bytes_in)
-            out.add_metric(labels, series.bytes_out)
-        yield from (duration, first, into, out)
         overhead = _histogram(
             "overhead_seconds", "From a request's head to its leaving for the upstream; a dial and the queue count.", []
         )
         overhead.add_metric([], m.overhead.buckets(), m.overhead.total)
-        yield overhead
+        return overhead
 
     def _limits(self) -> Iterator[Metric]:
         m = self._metrics
@@ -312,16 +349,6 @@ class _Families(Collector):
         for operation, count in m.tunnels.items():
             tunnels.add_metric([operation], count)
         yield tunnels
-        messages = _counter(
-            "tunnel_messages", "WebSocket messages of ended tunnels.", ["operation", "caller", "direction"]
-        )
-        lifetime = _histogram("tunnel_lifetime_seconds", "How long tunnels lived.", ["operation", "caller"])
-        for labels, series in m.series.items():
-            if series.lifetime is not None:
-                messages.add_metric([*labels, "in"], series.messages_in)
-                messages.add_metric([*labels, "out"], series.messages_out)
-                lifetime.add_metric(labels, series.lifetime.buckets(), series.lifetime.total)
-        yield from (messages, lifetime)
 
     def _connections(self) -> Iterator[Metric]:
         m = self._metrics
