@@ -27,17 +27,16 @@ class LeaveWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._poll: select.epoll | None = None
+        self._poll = select.epoll() if hasattr(select, "epoll") else None
+        if self._poll is not None:
+            loop.add_reader(self._poll.fileno(), self._on_event)
         self._numbers: dict[Unread, int] = {}
         self._by_number: dict[int, Unread] = {}
 
     def watch(self, unread: Unread, descriptor: int) -> None:
         """From now on, until ``forget()``."""
-        if not hasattr(select, "epoll") or descriptor < 0:
+        if self._poll is None or descriptor < 0:
             return
-        if self._poll is None:
-            self._poll = select.epoll()
-            self._loop.add_reader(self._poll.fileno(), self._on_event)
         self._numbers[unread] = descriptor
         self._by_number[descriptor] = unread
         try:
