@@ -38,19 +38,21 @@ async def expose(metrics: Metrics, accept: str) -> tuple[bytes, str]:
     """Everything, and its content type, in the format that the scraper's ``Accept`` prefers."""
     encode, content_type = choose_encoder(accept)
     ending = "" if content_type.startswith("application/openmetrics-text") else "_total"
-    series = [*metrics.series.items()]
-    parts: list[str] = []
+    families: list[tuple[str, Write, list[str]]] = []
     for wide, write in _WRITERS.items():
         name = PREFIX + wide.name
         kind = "histogram" if write in _HISTOGRAMS else "counter"
         head = name if kind == "histogram" else name + ending
-        parts.append(f"# HELP {head} {wide.text}\n# TYPE {head} {kind}\n")
-        for index, (labels, counted) in enumerate(series, 1):
-            parts.extend(write(name, labels, counted))
-            if index % AT_ONCE == 0:
-                await asyncio.sleep(0)
+        families.append((name, write, [f"# HELP {head} {wide.text}\n# TYPE {head} {kind}\n"]))
+    for index, (labels, series) in enumerate([*metrics.series.items()], 1):
+        for name, write, lines in families:
+            lines.extend(write(name, labels, series))
+        if index % AT_ONCE == 0:
+            await asyncio.sleep(0)
     # The library's part last: OpenMetrics ends with a line of its own.
-    return "".join(parts).encode("utf-8") + encode(metrics.few), content_type
+    return "".join(line for _, _, lines in families for line in lines).encode("utf-8") + encode(
+        metrics.few
+    ), content_type
 
 
 # Nothing in the names of operations and callers would have to be escaped: they are checked when they are read.

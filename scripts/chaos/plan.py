@@ -147,7 +147,7 @@ def caller_token(name: str, generation: int) -> str:
 def upstream_key(upstream: str, generation: int) -> str:
     """A key as it is configured: the Base64 of id and secret."""
     secret = random.SystemRandom().randbytes(8).hex()
-    return base64.b64encode(f"{key_id(upstream, generation)}:SecretOf{upstream}{secret}".encode()).decode()
+    return base64.b64encode(f"{key_id(upstream, generation)}:SecretOf{upstream}-{secret}".encode()).decode()
 
 
 def key_id(upstream: str, generation: int) -> str:
@@ -173,12 +173,13 @@ def _found_by(*words: str) -> list[bytes]:
 
 
 _OF_CALLERS = _found_by("TokenOfCaller")
-_OF_A = _found_by("KeyOfa", "SecretOfa")
-_OF_B = _found_by("SecretOfb", "TokenMintedAtb")
+# With the character after the letter that tells them apart, or else some bits of that letter would be left out too.
+_OF_A = _found_by("KeyOfa-", "SecretOfa-")
+_OF_B = _found_by("SecretOfb-", "TokenMintedAtb-")
 NEVER_AT = {
-    "a": [*_OF_CALLERS, *_OF_B, *_found_by("KeyOfb")],
+    "a": [*_OF_CALLERS, *_OF_B, *_found_by("KeyOfb-")],
     # A key's id is what a mint names it by; its secret only signs.
-    "b": [*_OF_CALLERS, *_OF_A, *_found_by("SecretOfb")],
+    "b": [*_OF_CALLERS, *_OF_A, *_found_by("SecretOfb-")],
     "caller": [*_OF_CALLERS, *_OF_A, *_OF_B],
 }
 """What must not be in what arrives there."""
