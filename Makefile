@@ -2,6 +2,7 @@
 # make test   installs what the tests need and runs all of them
 # make lint   format, lint and types
 # make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
+# make fuzz   a minute of random bytes at each reader of strangers' bytes (longer: make fuzz ARGS="--seconds 600")
 # make chaos  three minutes of upstreams, callers and an operator that all misbehave (make chaos ARGS="--seed 1")
 # make wheel  builds the wheel and runs it from an empty environment
 
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format soak chaos wheel clean
+.PHONY: run test lint format fuzz soak chaos wheel clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -32,6 +33,9 @@ format: $(VENV)/.linted
 
 soak: $(VENV)/.installed
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+fuzz: $(VENV)/.tested
+	$(BIN)/python scripts/fuzz.py $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python scripts/chaos/run.py $(ARGS)

@@ -28,6 +28,9 @@ _QUOTED_TEXT = re.compile(r"""'[^']*\w[^']*'(?<!>')|"[^"]*\w[^"]*\"""")
 
 _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?")
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_PRINTABLE = re.compile(rb"[\x20-\x7e]{16,}")
+"""Printable bytes in a row that no word decodes to by accident; letters may stand before and behind a key."""
+
 _STANDARD = str.maketrans("-_", "+/")
 
 _CONSTANTS: Mapping[str, bool | None] = MappingProxyType(
@@ -82,8 +85,7 @@ def _hides_text(word: str) -> bool:
     plain = word.rstrip("=").translate(_STANDARD)
     for start in range(4):  # a slash or a dash in front of a key may be taken for a part of it
         whole = plain[start : start + (len(plain) - start) // 4 * 4]
-        decoded = base64.b64decode(whole)
-        if decoded.isascii() and decoded.decode("ascii").isprintable():
+        if _PRINTABLE.search(base64.b64decode(whole)):
             return True
     return False
 

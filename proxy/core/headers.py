@@ -6,6 +6,7 @@ credential is the last line of all, so that nothing a caller sent (``Connection`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import lru_cache
@@ -102,6 +103,8 @@ _LIST_FIELDS = frozenset(
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})
 
 
+_PUNCTUATION = re.compile(rb"[^a-z0-9-]")
+
 Fields = tuple[list[bytes], dict[bytes, bytes], bytes | None]
 """Sorted fields: kept lines complete with their line ends; noted values by lower-case name; and the name of a noted
 field that came twice and must not (None: all well). A plain tuple: it is unpacked where it is made."""
@@ -111,8 +114,10 @@ field that came twice and must not (None: all well). A plain tuple: it is unpack
 def request_role(name: bytes) -> tuple[int, bytes]:
     """The role of a request field and its lower-case name."""
     lower = name.lower()
-    # CGI-style backends read X_Api_Key as X-Api-Key: a name with an underscore is the twin of one that is guarded.
-    return _DROP if b"_" in lower else _role(lower, REQUEST_ROLES, _REQUEST_PREFIXES), lower
+    # CGI-style backends read X_Api_Key and X.Api.Key as X-Api-Key: a name with any punctuation but hyphens may be the
+    # twin of one that is guarded.
+    twin = _PUNCTUATION.search(lower) is not None
+    return _DROP if twin else _role(lower, REQUEST_ROLES, _REQUEST_PREFIXES), lower
 
 
 @lru_cache(maxsize=2048)

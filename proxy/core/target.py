@@ -27,6 +27,9 @@ _SECRET_PARAMETERS = frozenset(
 )
 _OVERRIDE_PARAMETERS = frozenset({"_method", "x_http_method_override", "x_http_method", "x_method_override"})
 _SUSPECT = re.compile(r"auth|token|key|bearer|jwt|method|%", re.IGNORECASE)
+_NAME_END = re.compile(r"[=\x00&;]")
+"""Where a backend may see a name's end once it has decoded it."""
+
 _DECODINGS = 3
 """A name is decoded until nothing changes, at most this often: no backend decodes a query more than twice."""
 
@@ -202,7 +205,7 @@ def _is_secret(piece: str, keeps: frozenset[str]) -> bool:
             if decoded == name:
                 break
             name = decoded
-        name = name.strip().lower().replace("-", "_")
+        name = _NAME_END.split(name, maxsplit=1)[0].strip().lower().replace("-", "_")
         if name in _OVERRIDE_PARAMETERS or (name in _SECRET_PARAMETERS and name not in keeps):
             return True
     return False

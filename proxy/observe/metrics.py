@@ -115,6 +115,7 @@ class Metrics:
         self.upstream_dials: dict[str, int] = {}
         self.upstream_reused: dict[str, int] = {}
         self.upstream_errors: dict[tuple[str, str], int] = {}
+        self.reflections: dict[str, int] = {}
         self.log_dropped = 0
         self.loaded_at = time.time()
         self.reloads = {"success": 0, "failed": 0}
@@ -214,6 +215,10 @@ class Metrics:
         self.reload_failed = failed
         if not failed:
             self.loaded_at = when
+
+    def on_reflection(self, credential: str) -> None:
+        """An answer of the upstream had the credential in it."""
+        self.reflections[credential] = self.reflections.get(credential, 0) + 1
 
     @property
     def snapshot(self) -> Snapshot:
@@ -389,6 +394,11 @@ class _Families(Collector):
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
         yield from _credentials(snapshot)
+        reflections = _counter("credential_reflections", "Answers that repeated a credential, made unreadable.",
+                               ["credential"])  # fmt: skip
+        for name, count in self._metrics.reflections.items():
+            reflections.add_metric([name], count)
+        yield reflections
         yield from _key_sets(snapshot)
         settings = _gauges("configuration_info", "The configuration in force.", ["source", "mode"])
         settings.add_metric([snapshot.source, snapshot.policy.mode.value], 1)

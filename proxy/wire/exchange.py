@@ -15,6 +15,7 @@ from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.headers import has_member
 from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
+from proxy.credentials.reflection import without_credential
 from proxy.credentials.refusal import says_refused, without_echo
 from proxy.limits.gate import Gate, Refusal
 from proxy.observe.record import GONE, Ending, Record
@@ -293,12 +294,14 @@ class Exchange:
             return
         record.status = response.status
         noted = response.noted
+        if response.status == 204 and noted.get(b"content-length", b"0") != b"0":
+            self._reusable = False  # it has no body, says that it has one, and may send it later
         request_id = noted.get(b"x-inworld-request-id")
         if request_id is not None:
             record.request_id = request_id.decode("latin-1")
         if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
             self._reusable = False
-        if response.status in (401, 403):
+        if response.status >= 400:
             self._held = HeldAnswer(response, length)
             self._response_cursor = self._held
             self.on_response_data(body)
@@ -342,7 +345,14 @@ class Exchange:
         self._head_sent = True
         if b"origin" in self._parts.head.noted:
             framing += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
-        return response_bytes(response, framing=framing, connection=connection)
+        return self._scrub(response_bytes(response, framing=framing, connection=connection))
+
+    def _scrub(self, data: bytes) -> bytes:
+        """Without the credential, should the upstream have repeated it."""
+        scrubbed = without_credential(data, self._authorization)
+        if scrubbed is not data:
+            self._server.metrics.on_reflection(self._allow.route.credential.name)
+        return scrubbed
 
     def _on_held(self, held: HeldAnswer, rest: bytes | None) -> None:
         """More of an answer that may refuse the credential has arrived; ``rest`` is not None when it is whole."""
@@ -363,15 +373,19 @@ class Exchange:
                 self._send_again(self._replay)
                 return
             content = without_echo(content)
-        declared = held.response.noted.get(b"content-length", b"0")
-        length = declared if self._parts.head.method == "HEAD" else b"%d" % len(content)
-        out = self._head_for_caller(held.response, b"Content-Length: " + length + b"\r\n", unbounded=False)
+        content = self._scrub(content)
+        length: bytes | None = b"%d" % len(content)
+        if self._parts.head.method == "HEAD":
+            length = held.response.noted.get(b"content-length")
+        framing = b"" if length is None else b"Content-Length: " + length + b"\r\n"
+        out = self._head_for_caller(held.response, framing, unbounded=False)
         self._record.response_bytes += len(content)
         self._caller.write(out + content)
         self._finish()
 
     def _pass_on(self, held: HeldAnswer, content: bytes) -> None:
         """Too long to be a refusal: what there is goes out, and the rest as it comes."""
+        content = self._scrub(content)
         modern = self._parts.head.version == 11
         cursor = held.pass_on(chunked=modern)
         self._response_cursor = cursor
@@ -407,7 +421,7 @@ class Exchange:
         upstream.exchange = None
         upstream.deadline = NEVER
         self._pool.release(upstream)
-        self._caller.write(switch_bytes(response, self._allow))
+        self._caller.write(self._scrub(switch_bytes(response, self._allow)))
         transport, early_in = self._caller.leave_to_tunnel()
         shown = (self._allow.route.credential, self._authorization)
         gate, self._gate = self._gate, None

@@ -151,7 +151,7 @@ class ChunkedCursor:
                         passed = position
                     return self._passed(data, pieces, passed, position), data[position:]
                 self._trailers += end + 2 - position
-                if self._trailers > LONGEST_TRAILERS or b"\n" in data[position:end] or b"\r" in data[position:end]:
+                if self._trailers > LONGEST_TRAILERS or not _TRAILER_LINE.fullmatch(data, position, end):
                     raise FramingError("the trailers are too long or malformed")
                 if not decode:
                     pieces.append(data[passed:position])
@@ -185,6 +185,9 @@ class ChunkedCursor:
         pieces.append(data[passed:position])
         return b"".join(pieces)
 
+
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+")
+"""RFC 9110 section 5. Trailers are dropped, and yet what is none shows that the sender means something else."""
 
 _SIZE, _CONTENT, _CONTENT_END, _TRAILER = range(4)
 

@@ -54,6 +54,6 @@ def remember(raw: bytes, snapshot: Snapshot, second: int, parts: RequestParts, a
     """What to keep of this head, or None when it is not worth it or its length decides more than a body's end."""
     if len(raw) > MOST_REMEMBERED or allow.operation.kind is Kind.WEBSOCKET:
         return None
-    if parts.length == CHUNKED or parts.expects_continue:
+    if parts.length == CHUNKED or b"expect" in parts.head.noted:  # whether it waits depends on the length
         return None
     return Memo(raw, snapshot, second, parts, allow)

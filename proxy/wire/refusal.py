@@ -1,7 +1,7 @@
-"""An answer that may refuse the credential: kept back until it is whole, because then it can still be undone.
+"""An error: kept back until it is whole, because then it can still be undone, and what it repeats taken out.
 
-401 and 403 are the only answers that wait. What they say decides whether the request goes out once more with a fresh
-token, and what they quote of the key is made unreadable before it reaches a caller.
+Answers of 400 and more are the only ones that wait. What a 401 or 403 says decides whether the request goes out once
+more with a fresh token, and what any of them repeats of the credential is made unreadable before it reaches a caller.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from proxy.wire.framing import BodyCursor, ChunkedCursor, CloseCursor, LengthCur
 from proxy.wire.head import CHUNKED, ResponseHead
 
 MOST_HELD = 65536
-"""Bytes of an error's body that are waited for; a refusal has 130. A longer one is passed on as it comes."""
+"""Bytes of an error's body that are waited for; a refusal has 130. A longer one is passed on as it comes after that."""
 
 
 class HeldAnswer:

@@ -106,3 +106,15 @@ async def test_a_caller_who_is_no_longer_known_is_refused_at_the_next_request(pr
     proxy.server.snapshot = make_snapshot(upstream_at(upstream.port), tokens={"other": "another-token"})
     await caller.send(asked)
     assert (await caller.message()).head.status == 401
+
+
+async def test_an_expectation_counts_for_each_request_by_its_own_length(proxy: Proxy) -> None:
+    """The same head but for its length: with nothing to wait for, and then with something."""
+    proxy.upstream.always(OK)
+    caller = await proxy.caller()
+    await caller.send(request("POST /things", "Expect: 100-continue", "Content-Length: 0"))
+    assert (await caller.message()).head.status == 200
+    await caller.send(request("POST /things", "Expect: 100-continue", "Content-Length: 5"))
+    assert (await caller.head()).status == 100
+    await caller.send(b"hello")
+    assert (await caller.message()).head.status == 200

@@ -255,3 +255,11 @@ async def test_a_flood_of_broken_answers_leaves_nothing_behind(proxy: Proxy) -> 
 
     await bounded(asyncio.gather(serve(), *(one(number) for number in range(50))))
     assert proxy.metrics.accepted == 50
+
+
+async def test_a_204_that_announces_a_body_ends_its_connection(proxy: Proxy) -> None:
+    caller, wire = await _asked(proxy)
+    await wire.send(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+    assert (await caller.message()).head.status == 204
+    await wire.gone()
+    await _still_serves(proxy, caller)

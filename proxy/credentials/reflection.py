@@ -1,0 +1,36 @@
+"""A credential that the upstream repeats, and how it is kept from callers: made unreadable, at the same length.
+
+What belongs here: in which forms it may come back, and finding them in bytes. What does not: where it is looked for
+(``wire/``): in every head, and in the first 64 KiB of an answer of 400 or more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import lru_cache
+
+SHORTEST = 8
+"""Bytes of a secret that are looked for by themselves; shorter ones stand in harmless texts too."""
+
+
+def without_credential(data: bytes, authorization: bytes) -> bytes:
+    """The data with every form of what was sent in this field line made unreadable; the same object if it has none."""
+    for form in _forms(authorization):
+        if form in data:
+            data = data.replace(form, b"*" * len(form))
+    return data
+
+
+@lru_cache(maxsize=16)
+def _forms(authorization: bytes) -> tuple[bytes, ...]:
+    """As it was sent, without its padding, and what is encoded in it: whole, and the secret after the colon."""
+    scheme, _, value = authorization.partition(b":")[2].strip().partition(b" ")
+    forms = [value, value.rstrip(b"=")]
+    if scheme == b"Basic":
+        try:
+            pair = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            pair = b""
+        forms += [pair, pair.partition(b":")[2]]
+    return tuple(form for form in dict.fromkeys(forms) if len(form) >= SHORTEST)
