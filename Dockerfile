@@ -7,12 +7,21 @@ ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
 WORKDIR /source
-RUN python -m venv /opt/inworld-proxy
+RUN python -m venv /opt/inworld-proxy && python -m venv /opt/build
 # Wheels only: what would need a compiler fails here and not on somebody's machine.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
+# The files that these name by their hashes, and no others: wherever they come from, they are what was looked at. They are
+# for Python 3.12; for a base with another, `make lock ARGS="--python 3.13"` first.
+COPY deploy/constraints.txt deploy/constraints-build.txt deploy/
+RUN /opt/inworld-proxy/bin/python -m pip install --require-hashes -r deploy/constraints.txt \
+    && /opt/build/bin/python -m pip install --require-hashes -r deploy/constraints-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
-RUN /opt/inworld-proxy/bin/python -m pip install '.[redis]'
+RUN /opt/build/bin/python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
+    && /opt/inworld-proxy/bin/python -m pip install --no-index --no-deps /opt/wheel/*.whl \
+    && /opt/inworld-proxy/bin/python -m pip check
+COPY scripts/sbom.py scripts/
+RUN /opt/inworld-proxy/bin/python scripts/sbom.py --output /opt/inworld-proxy/share/sbom/inworld-proxy.cdx.json
 
 FROM ${BASE}
 COPY --from=build /opt/inworld-proxy /opt/inworld-proxy

@@ -1,10 +1,12 @@
 # make run    installs what is needed and starts the proxy (arguments: make run ARGS="--config config/local.yaml")
 # make test   installs what the tests need and runs all of them
 # make lint   format, lint and types
-# make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
 # make fuzz   a minute of random bytes at each reader of strangers' bytes (longer: make fuzz ARGS="--seconds 600")
+# make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
 # make chaos  three minutes of upstreams, callers and an operator that all misbehave (make chaos ARGS="--seed 1")
 # make wheel  builds the wheel and runs it from an empty environment
+# make lock   writes the versions and hashes that the image is made of (deploy/constraints*.txt), the newest allowed
+# make sbom   prints what the product consists of as CycloneDX (into a file: make sbom ARGS="--output sbom.cdx.json")
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,7 +14,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format fuzz soak chaos wheel clean
+.PHONY: run test lint format fuzz soak chaos wheel lock sbom clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -31,17 +33,23 @@ format: $(VENV)/.linted
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(VENV)/.installed
-	$(BIN)/python scripts/soak.py $(ARGS)
-
 fuzz: $(VENV)/.tested
 	$(BIN)/python scripts/fuzz.py $(ARGS)
+
+soak: $(VENV)/.installed
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python scripts/chaos/run.py $(ARGS)
 
 wheel: $(VENV)/.tested
 	$(BIN)/python scripts/try_wheel.py
+
+lock: $(VENV)/.tested
+	$(BIN)/python scripts/lock.py $(ARGS)
+
+sbom: $(VENV)/.installed
+	@$(BIN)/python scripts/sbom.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -25,6 +25,7 @@ from proxy.__main__ import main
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 MAKES_WHEELS = ("pyproject.toml", "README.md", "LICENSE", "proxy")
+MAKES_IMAGES = (*MAKES_WHEELS, "deploy/constraints.txt", "deploy/constraints-build.txt", "scripts/sbom.py")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _has_setuptools() -> bool:
     """Is the setuptools that pyproject.toml asks for here already? Then nothing has to be fetched."""
     try:
-        return int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77
+        return int(importlib.metadata.version("setuptools").partition(".")[0]) >= 83
     except importlib.metadata.PackageNotFoundError:
         return False
 
@@ -160,12 +161,31 @@ def _last_stage() -> str:
     return DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 
 
-def test_the_image_copies_what_a_wheel_is_made_of_and_the_ignore_file_lets_it_in() -> None:
+def test_the_image_copies_what_it_is_made_of_and_the_ignore_file_lets_it_in() -> None:
     copied = [name for line in _instructions("COPY") if "--from" not in line for name in line.split()[:-1]]
-    assert sorted(copied) == sorted(MAKES_WHEELS)
+    assert sorted(copied) == sorted(MAKES_IMAGES)
+    assert all((ROOT / name).exists() for name in copied)
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in ignored
-    assert [line[1:] for line in ignored if line.startswith("!")] == list(MAKES_WHEELS)
+    assert [line[1:] for line in ignored if line.startswith("!")] == list(MAKES_IMAGES)
+
+
+def test_the_image_installs_nothing_but_by_hash_and_the_wheel_that_it_built() -> None:
+    """Every pip command either names hashes or asks no index; nothing may be built that comes from one."""
+    commands = [command for line in _instructions("RUN") for command in line.split(" && ") if " -m pip " in command]
+    installing = [command.split() for command in commands if not command.rstrip().endswith(" check")]
+    assert len(installing) == 4
+    for words in installing:
+        assert ("--require-hashes" in words) is not ("--no-index" in words), words
+        assert "--no-index" not in words or "--no-deps" in words, words
+    assert "PIP_ONLY_BINARY=:all:" in " ".join(_instructions("ENV"))
+
+
+def test_the_image_says_what_it_consists_of() -> None:
+    (line,) = [line for line in _instructions("RUN") if "sbom" in line]
+    written = line.rpartition(" ")[2]
+    kept = [words[1] for words in map(str.split, _instructions("COPY")) if words[0] == "--from=build"]
+    assert any(written.startswith(f"{folder}/") for folder in kept), "the last stage would not have it"
 
 
 def test_the_image_runs_as_a_numbered_user_and_its_last_stage_installs_nothing() -> None:

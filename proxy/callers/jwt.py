@@ -160,7 +160,9 @@ class JwtRecogniser:
             return False
         try:
             self._verifier.decode_complete(token, key.material, algorithms=[key.algorithm])
-        except (jwt.PyJWTError, ValueError, TypeError):
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            # RecursionError: PyJWT reads the header once more, a few calls deeper than we did, and a stranger who nests
+            # it by so many brackets could end the request in a crash (its releases before 2.14 let it through).
             return False
         return True
 
@@ -177,7 +179,7 @@ def _decode(part: bytes) -> bytes | None:
 def _members(part: bytes | None) -> dict[str, object] | None:
     """The members of a JSON object in UTF-8; none may be there twice."""
     try:
-        value = json.loads(str(part or b"", "utf-8"), object_pairs_hook=_unique)
+        value = json.loads(str(part or b"", "utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -188,6 +190,11 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError("a member is there twice")
     return members
+
+
+def _no_constant(name: str) -> None:
+    """NaN and Infinity are Python's, and not JSON's (RFC 8259 section 6): another reader finds something else there."""
+    raise ValueError(name)
 
 
 def _texts(value: object) -> frozenset[str]:

@@ -6,6 +6,7 @@ token must say (``jwt.py``).
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from cryptography.x509 import load_der_x509_certificate
 from jwt import PyJWTError
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
@@ -29,6 +31,14 @@ _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _CURVES: Mapping[str, str] = MappingProxyType({"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"})
 _EDWARDS = "EdDSA"
 _SHARED = "HS256"
+
+_ROCA_BASE = 65537
+_ROCA_PRIMES = (
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
+    113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+)  # fmt: skip
+"""Modulo each of these, the modulus of a key that can be factored (ROCA, CVE-2017-15361) is a power of 65537. Of other
+moduli one in 200 million is."""
 
 ALGORITHMS = frozenset({*_RSA, *_CURVES.values(), _EDWARDS, _SHARED})
 """All that a key may be for."""
@@ -117,6 +127,8 @@ def read_configured_key(text: str) -> KeySet:
         secret = text.encode()
         if len(secret) < SHORTEST_SECRET:
             raise KeyRefused(f"a shared secret of less than {SHORTEST_SECRET} bytes")
+        if _is_no_secret(text):
+            raise KeyRefused("a key in a form that is not PEM: as a shared secret, whoever knows it could sign with it")
         key = Key(_SHARED, secret)
     else:
         try:
@@ -126,6 +138,31 @@ def read_configured_key(text: str) -> KeySet:
             raise KeyRefused("a PEM text that is not a public key") from None
         key = _fit(material, None)
     return KeySet(MappingProxyType({}), (key,), whatever_id=True)
+
+
+def _is_no_secret(text: str) -> bool:
+    """Is this a key in a spelling of its own: OpenSSH's, a JWK or a set of them, or Base64 of DER?
+
+    What everybody may know must never become what signs (CVE-2022-29217, CVE-2026-48526). PyJWT refuses some of these
+    with every token; here is where somebody reads why.
+    """
+    if text.startswith(("ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "---- BEGIN")):
+        return True
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        der = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        return False
+    for load in (load_der_public_key, load_der_x509_certificate):
+        try:
+            load(der)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        return True
+    return False
 
 
 def _read_jwk(jwk: object) -> Key:
@@ -165,6 +202,8 @@ def _fit(material: object, wanted: object) -> Key:
         case RSAPublicKey():
             if material.key_size < SHORTEST_RSA:
                 raise KeyRefused(f"an RSA key of less than {SHORTEST_RSA} bits")
+            if _can_be_factored(material.public_numbers().n):
+                raise KeyRefused("an RSA key that can be factored (CVE-2017-15361)")
             algorithms = _RSA
         case EllipticCurvePublicKey() if material.curve.name in _CURVES:
             algorithms = (_CURVES[material.curve.name],)
@@ -176,3 +215,15 @@ def _fit(material: object, wanted: object) -> Key:
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise KeyRefused("a key for an algorithm that is not of its type")
     return Key(algorithm, material)
+
+
+def _can_be_factored(modulus: int) -> bool:
+    """Was this modulus made by the chips that chose primes of one form (ROCA)?"""
+    for prime in _ROCA_PRIMES:
+        powers, power = {1}, _ROCA_BASE % prime
+        while power not in powers:
+            powers.add(power)
+            power = power * _ROCA_BASE % prime
+        if modulus % prime not in powers:
+            return False
+    return True

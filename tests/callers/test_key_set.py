@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
+import textwrap
 from typing import Any
 
 import pytest
@@ -172,3 +175,54 @@ def test_a_key_that_is_too_weak_or_none_is_refused(text: str, says: str) -> None
 
 def test_nothing_shows_a_secret() -> None:
     assert SECRET not in repr(read_configured_key(SECRET))
+
+
+def spelled(key: Any, encoding: str, form: str) -> bytes:
+    kind, how = getattr(serialization.Encoding, encoding), getattr(serialization.PublicFormat, form)
+    return bytes(key.public_key().public_bytes(kind, how))
+
+
+@pytest.mark.parametrize("key", [rsa_key(), ec_key(), ed_key()], ids=["RSA", "EC", "Ed25519"])
+def test_a_public_key_that_is_not_in_pem_form_never_becomes_a_shared_secret(key: Any) -> None:
+    der = base64.b64encode(spelled(key, "DER", "SubjectPublicKeyInfo")).decode()
+    lines = "\n".join(textwrap.wrap(der, 64))
+    published = jwk(key)
+    texts = (der, lines, spelled(key, "OpenSSH", "OpenSSH").decode(), json.dumps(published),
+             json.dumps({"keys": [published]}), json.dumps([published], indent=2))  # fmt: skip
+    for text in texts:
+        with pytest.raises(KeyRefused, match="not PEM"):
+            read_configured_key(text)
+        # Were it one, this would be a token of a stranger's who knows the public key.
+        assert len(text) >= 32
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "k" * 32,
+        base64.b64encode(bytes(range(48))).decode(),
+        "MII" + base64.b64encode(bytes(range(200, 248))).decode(),
+        "{" * 32,
+        "1" * 40,
+        '"' + "k" * 40 + '"',
+        "é" * 16,
+    ],
+    ids=range(7),
+)
+def test_whatever_else_is_long_enough_is_a_secret(secret: str) -> None:
+    assert read_configured_key(secret).find(None) is not None
+
+
+def test_a_key_that_can_be_factored_is_refused() -> None:
+    """ROCA: what tells such a modulus is its remainders alone, so it needs no such chip to make one."""
+    product = math.prod(number for number in range(2, 168) if all(number % each for each in range(2, number)))
+    modulus = pow(65537, 4711, product) + product * (1 << 2047 - product.bit_length())
+    assert (modulus.bit_length(), modulus % 2) == (2047, 1)
+    modulus += product * (1 << 2048 - product.bit_length())
+    assert modulus.bit_length() == 2048
+    n = base64.urlsafe_b64encode(modulus.to_bytes(256, "big")).rstrip(b"=").decode()
+    keys = key_set(RSA | {"n": n}, RSA | {"kid": "good"})
+    assert ([*keys.by_id], len(keys)) == (["good"], 1)
+    assert keys.refused == ("an RSA key that can be factored (CVE-2017-15361)",)
+    m = base64.urlsafe_b64encode((modulus + 2).to_bytes(256, "big")).rstrip(b"=").decode()
+    assert len(key_set(RSA | {"n": m})) == 1, "the next odd number has other remainders"

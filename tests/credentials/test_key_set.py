@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -112,6 +113,7 @@ async def test_keys_are_fetched_at_the_start_and_every_ten_minutes(scene: Scene)
     assert state.fetched_at == START + scene.loop.now
     await scene.loop.advance(2.5 * EVERY)
     assert scene.fetches() == [0, EVERY, 2 * EVERY]
+    assert (EVERY, APART) == (600, 60), "what README promises"
 
 
 @still
@@ -326,6 +328,13 @@ async def test_a_huge_answer_is_not_read_to_its_end(serve: Serve) -> None:
     assert await reason_of(await serve(handler)) == "the key set is too large"
     assert sent < 100 * 2**20
     assert len(await (await serve(answering(200, b" " * LARGEST_SET)))()) == LARGEST_SET
+
+
+async def test_a_compressed_answer_is_never_unpacked(serve: Serve) -> None:
+    """Nobody asked for one: 256 KiB may be a gigabyte of them."""
+    packed = gzip.compress(b'{"keys":[]}')
+    endpoint = await serve(answering(200, packed, **{"Content-Encoding": "gzip"}))
+    assert await endpoint() == packed
 
 
 async def test_a_slow_answer_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
