@@ -36,14 +36,17 @@ def _json(members: object) -> bytes:
     return response("200 OK", "Content-Type: application/json", "Connection: close", body=json.dumps(members).encode())
 
 
-def minting(answer: bytes | None) -> Step:
-    """The credential is minted by an endpoint that gives this answer; None: it accepts and never answers."""
+def minting(answer: bytes | None, *, down: bool = False) -> Step:
+    """The credential is minted by an endpoint that gives this answer; None: it accepts and never answers. ``down``:
+    it does not even accept, and has not since before the first mint."""
 
     async def stage(scene: Scene) -> None:
         scene.prop = mint = await WatchedUpstream().start()
         scene.stack.push_async_callback(mint.cleanup)
         if answer is not None:
             mint.always(answer)
+        if down:
+            mint.stop_listening()
         clock = Clock(monotonic=scene.loop.time, chance=lambda: 0.5)
         live = LiveSecret("live", EnvironmentSource("KEY"), Secret(KEY), check=check_api_key, environ={}, clock=clock)
         endpoint = TokenEndpoint.of(upstream_at(mint.port))
@@ -56,12 +59,6 @@ def minting(answer: bytes | None) -> Step:
 
 
 silent_mint = minting(None)
-
-
-async def _no_mint(scene: Scene) -> None:
-    """The endpoint is down."""
-    await minting(None)(scene)
-    scene.prop.stop_listening()
 
 
 async def mint_answers(scene: Scene) -> None:
@@ -110,8 +107,8 @@ _FAILURES = {
 }
 
 ROWS = (
-    Row(name="token endpoint: down", stage=_no_mint, fault=_waits, arrived=0, dials=0, expected=UNAVAILABLE,
-        healed=mint_answers),
+    Row(name="token endpoint: down", stage=minting(None, down=True), fault=_waits, arrived=0, dials=0,
+        expected=UNAVAILABLE, healed=mint_answers),
     Row(name="token endpoint: says nothing", stage=silent_mint, fault=_waits, sends=POST, arrived=0, dials=0,
         expected=UNAVAILABLE, healed=mint_answers),
     *(
