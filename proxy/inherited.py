@@ -44,6 +44,11 @@ class Inherited:
         """Where the operator connects, as ``--admin`` would say it."""
         return address_of(() if self.admin is None else (self.admin,))
 
+    @property
+    def knows_users(self) -> bool:
+        """Is one of the sockets where callers connect a unix socket, so that the kernel says who connected?"""
+        return any(sock.family == socket.AF_UNIX for sock in self.listen)
+
 
 NOTHING = Inherited()
 
@@ -133,6 +138,7 @@ def _is_open(number: int) -> bool:
 def _address(sock: socket.socket) -> Address:
     name = sock.getsockname()
     if not isinstance(name, tuple):
-        return Address("localhost", 0)
+        # One without a file (an abstract one, say) has no spelling in a configuration; it is as near as loopback.
+        return (Address.of_socket(name) if isinstance(name, str) else None) or Address("localhost", 0)
     # The zone of a link-local address says which interface, and nothing about who can reach it.
     return Address(str(name[0]).partition("%")[0], int(name[1]))

@@ -117,11 +117,13 @@ LOG_MEANINGS: Mapping[str, str] = {
     "reused": "Whether a pooled upstream connection served the request.",
     "retried": "Present when the pooled connection had been closed and the request went out again on a new one.",
     "inworld_request_id": "The upstream's `x-inworld-request-id`, for its support.",
-    "peer": "The address that the connection came from.",
+    "peer": "The address that the connection came from; for a unix socket `unix:` and the number of the user.",
 }
 
 _KINDS_OF_VALUE = (
-    ("address and port", fields.Listen),
+    ("address and port, or `unix:/path`", fields.Listen),
+    ("mode, in quotes", fields.SocketMode),
+    ("user, or a list", fields.Users),
     ("operation or wildcard, or a list", fields.Globs),
     ("digest, or a list", fields.Digests),
     ("name", fields.Reference),

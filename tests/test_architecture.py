@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "tls": {"core"},
     # What the process that started this one gave it, and whom to tell how it is.
     "inherited": {"core"},
+    "hardening": set[str](),
     "notify": set[str](),
     "wire": {"callers", "core", "credentials", "limits", "observe", "tls"},
     # Another configuration for a server that runs: reads one, and hands it over.
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "sandbox": set[str](),
     "app": {"admin", "core", "credentials", "inherited", "notify", "observe", "reload", "settings", "terminal", "wire"},
     "cli": {"app", "callers", "catalogue", "core", "credentials", "document", "sandbox", "settings"}
-    | {"inherited", "notify"},
+    | {"hardening", "inherited", "notify"},
     "__main__": {"cli"},
 }
 """Packages and modules of proxy/, and what each may import besides itself and the package's version."""

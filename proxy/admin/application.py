@@ -15,6 +15,7 @@ import logging
 import socket
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -27,6 +28,7 @@ from proxy.observe.exposition import expose
 from proxy.reload import Outcome, Reloader, State
 from proxy.wire.listener import place_of
 from proxy.wire.server import DataServer
+from proxy.wire.socket_file import SocketFile
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
@@ -39,15 +41,25 @@ async def start_admin(
     Raises ``OSError`` when the address cannot be had.
     """
     address = server.snapshot.admin
-    runner = web.AppRunner(make_application(server, reloader), access_log=None, logger=_quiet_logger())
-    await runner.setup()
+    application = make_application(server, reloader)
+    if address.path is not None and inherited is None:
+        file = SocketFile(address.path)
+        inherited = file.sock
+        # Not aiohttp's own UnixSite: it makes the file by the umask, and over whatever socket is there.
+        application.on_shutdown.append(partial(_close, file))
+    runner = web.AppRunner(application, access_log=None, logger=_quiet_logger())
     try:
+        await runner.setup()
         await _site(runner, address, inherited).start()
     except BaseException:
         await runner.cleanup()
         raise
     host, port = runner.addresses[0][:2] if inherited is None else place_of(inherited)
     return runner, host, port
+
+
+async def _close(file: SocketFile, _: web.Application) -> None:
+    file.close()
 
 
 def _site(runner: web.AppRunner, address: Address, inherited: socket.socket | None) -> web.BaseSite:

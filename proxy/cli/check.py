@@ -49,7 +49,9 @@ def describe_snapshot(snapshot: Snapshot) -> Iterator[str]:
         way = f"{route.credential.name} to {route.upstream.name}"
         yield f"route       {route.name}: {served} of {routed} operations, {way}"
     if not snapshot.callers:
-        yield "callers     none: everyone who reaches this machine's loopback address"
+        unix = snapshot.listen.path is not None
+        who = "may connect to the socket" if unix else "reaches this machine's loopback address"
+        yield f"callers     none: everyone who {who}"
     for caller in snapshot.callers.values():
         granted = total if caller.operations is None else len(caller.operations)
         yield f"caller      {caller.name}: {granted} of {total} operations"

@@ -40,8 +40,9 @@ from proxy.core.policy import decide
 from proxy.core.target import read_target
 from proxy.credentials.secret import Secret
 from proxy.credentials.sources import Source
-from proxy.document import nearest
+from proxy.document import UnusableError, nearest
 from proxy.settings.load import Overrides, SettingsError, load_settings
+from proxy.settings.users import find_user, parse_user
 
 Facts = dict[str, object]
 """What is explained, as ``--json`` prints it; None where there is nothing to say."""
@@ -62,15 +63,17 @@ _HANDSHAKE = (
 @click.argument("method")
 @click.argument("path")
 @click.option("--as", "name", metavar="CALLER", help="Whose request it is; needed when callers are declared.")
+@click.option("--uid", "user", metavar="USER", help="The user, by number or name, who asks on the unix socket.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
 @click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
 @click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
 @click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(
+def command(  # noqa: PLR0913 - one parameter per option
     method: str,
     path: str,
     name: str | None,
+    user: str | None,
     config: Path | None,
     voices: str | None,
     router: str | None,
@@ -89,8 +92,13 @@ def command(
     except SettingsError as exc:
         print_faults(exc.faults)
         raise SystemExit(2) from None
-    caller = _find_caller(snapshot, name)
-    decision = decide(snapshot.policy, make_head(snapshot.policy, method, path), time.time(), caller=caller)
+    head = make_head(snapshot.policy, method, path)
+    if user is None:
+        caller: Caller | None = _find_caller(snapshot, name)
+        decision = decide(snapshot.policy, head, time.time(), caller=caller)
+    else:
+        decision = decide(snapshot.policy, head._replace(uid=_find_user(snapshot, user, name)), time.time())
+        caller = decision.caller
     facts = explain(snapshot, decision, method, path, caller=caller)
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
     raise SystemExit(1 if isinstance(decision, Deny) else 0)
@@ -107,18 +115,18 @@ def make_head(policy: Policy, method: str, path: str) -> RequestHead:
     return RequestHead(method, path, 11, kept, noted)
 
 
-def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, caller: Caller) -> Facts:
-    """The decision and the rule it follows from, without any secret."""
+def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, caller: Caller | None) -> Facts:
+    """The decision and the rule it follows from, without any secret. No caller: nobody was recognised."""
     operation = decision.operation
     local = operation is not None and operation.kind is Kind.LOCAL
-    route = caller.routes.get(operation.name) if operation is not None and not local else None
+    route = caller.routes.get(operation.name) if caller is not None and operation is not None and not local else None
     deny = decision if isinstance(decision, Deny) else None
     return {
         "decision": "allow" if deny is None else "deny",
         "code": None if deny is None else deny.code.value,
         "status": None if deny is None else OUTCOMES[deny.code].status,
         "message": None if deny is None else deny.message,
-        "caller": caller.name,
+        "caller": None if caller is None else caller.name,
         "operation": None if operation is None else _describe_operation(operation),
         "needs": None if operation is None else _describe_need(operation, method),
         "route": None if route is None else _describe_route(route),
@@ -147,6 +155,20 @@ def _find_caller(snapshot: Snapshot, name: str | None) -> Caller:
         others = f"Did you mean {close}?" if close is not None else f"There are {', '.join(sorted(snapshot.callers))}."
         raise click.UsageError(f"There is no caller {name} in {snapshot.source}. {others}")
     return caller
+
+
+def _find_user(snapshot: Snapshot, user: str, name: str | None) -> int:
+    if name is not None:
+        raise click.UsageError("Say who asks with --as or with --uid, not both.")
+    if snapshot.policy.anonymous is not None:
+        raise click.UsageError(f"No callers are declared ({snapshot.source}), so leave out --uid {user}.")
+    try:
+        found = find_user(parse_user(int(user) if user.isascii() and user.isdigit() else user))
+    except UnusableError as exc:
+        raise click.UsageError(f"--uid: {exc.found}; {exc.remedy}.") from None
+    if found is None:
+        raise click.UsageError(f"There is no user {user} on this machine.")
+    return found
 
 
 def _operations_at(policy: Policy, path: str) -> Mapping[str, Operation]:
@@ -250,7 +272,7 @@ def _lines(facts: Facts) -> Iterator[str]:
     match facts["audited"]:
         case {"code": code, "message": message}:
             yield f"  Only because the mode is audit: enforce would refuse it with {code}. {message}"
-    yield f"caller      {facts['caller']}"
+    yield f"caller      {facts['caller'] or 'nobody that is known'}"
     match facts["operation"]:
         case {"name": name, "family": family, "methods": [*methods], "path": path}:
             yield f"operation   {name}: {', '.join(methods)} {path} (family {family})"

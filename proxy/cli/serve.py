@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +22,7 @@ from proxy.cli.faults import print_faults
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.core.model import Snapshot
 from proxy.credentials.sources import read_source
+from proxy.hardening import harden
 from proxy.inherited import Inherited, InheritedError, fill_standard_descriptors, take_inherited
 from proxy.notify import Notifier
 from proxy.settings.load import Overrides, SettingsError, load_settings
@@ -36,8 +40,8 @@ Examples:
 
 
 _DEMO = """\
-inworld-proxy {version} on {proxy} -> the built-in sandbox: {key} is not set, so nothing leaves this machine
-metrics: {admin}/metrics
+inworld-proxy {version} on {on} -> the built-in sandbox: {key} is not set, so nothing leaves this machine
+metrics: {metrics}/metrics
 
 Try it:
 
@@ -60,7 +64,9 @@ class _Parent(NamedTuple):
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
-@click.option("--listen", metavar="HOST:PORT", help="Where callers connect.  [default: 127.0.0.1:8080]")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where callers connect; also unix:/PATH.  [default: 127.0.0.1:8080]"
+)
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics and health are.  [default: 127.0.0.1:9464]")
 @click.option("--fd", type=click.IntRange(0), metavar="N", help="Callers connect to this inherited listening socket.")
 @click.option("--admin-fd", type=click.IntRange(0), metavar="N", help="The same for metrics and health.")
@@ -94,6 +100,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     fill_standard_descriptors()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    harden()
     logging.getLogger("proxy.reload").setLevel(logging.INFO)  # who asks for a reload wants to see that it was done
     _refuse_slow_parser()
     if sandbox and (config is not None or upstream is not None):
@@ -101,14 +108,15 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     parent = _Parent(_take_inherited(fd, admin_fd), Notifier.take(os.environ))
     listen = _only_one("--listen", listen, parent.inherited.listen_address)
     admin = _only_one("--admin", admin, parent.inherited.admin_address)
-    overrides = Overrides(listen, admin, upstream, ca, voices, router, key_type, log_format)
+    knows_users = parent.inherited.knows_users
+    overrides = Overrides(listen, admin, upstream, ca, voices, router, key_type, log_format, knows_users)
     environ: Mapping[str, str] = os.environ
     if not sandbox and (config is not None or upstream is not None or environ.get(KEY)):
         _serve(config, environ, overrides, parent, None)
         return
     with SandboxProcess() as child:
         environ = {**environ, KEY: child.key_for(voices, router, key_type)}
-        overrides = Overrides(listen, admin, child.url, ca, voices, router, key_type, log_format)
+        overrides = replace(overrides, upstream_url=child.url)
         _serve(None, environ, overrides, parent, child)
 
 
@@ -155,22 +163,30 @@ def _serve(
         )
     except OSError as error:
         click.echo(f"inworld-proxy: cannot listen: {error.strerror or error}", err=True)
-        click.echo(
-            f"Another program (another inworld-proxy, perhaps) has {snapshot.listen} or {snapshot.admin}. "
-            "Stop it, or choose other addresses with --listen and --admin.",
-            err=True,
-        )
+        click.echo(_advise(error, snapshot), err=True)
         sys.exit(1)
+
+
+def _advise(error: OSError, snapshot: Snapshot) -> str:
+    others = "choose other addresses with --listen and --admin."
+    if error.errno == errno.EADDRINUSE:
+        has = f"Another program (another inworld-proxy, perhaps) has {snapshot.listen} or {snapshot.admin}."
+        return f"{has} Stop it, or {others}"
+    return f"Put that right, or {others}"
 
 
 def _announce(snapshot: Snapshot, listening: app.Listening, child: SandboxProcess | None) -> None:
     """Says where everything is, on standard error: standard output is for the request log."""
     proxy, admin = _url(listening.data), _url(listening.admin)
+    ask_proxy, ask_admin = _for_curl(listening.data), _for_curl(listening.admin)
     if child is None:
         where = ", ".join(f"{upstream.scheme}://{upstream.authority}" for upstream in snapshot.upstreams.values())
         text = f"inworld-proxy {__version__} on {proxy} -> {where}\nmetrics: {admin}/metrics\n"
+        for said, ask, path in ((proxy, ask_proxy, "/…"), (admin, ask_admin, "/metrics")):
+            if ask != said:
+                text += f"to {said}: curl {ask}{path}\n"
     else:
-        text = _DEMO.format(version=__version__, proxy=proxy, admin=admin, key=KEY)
+        text = _DEMO.format(version=__version__, on=proxy, metrics=admin, proxy=ask_proxy, admin=ask_admin, key=KEY)
     click.echo(text, err=True)
 
 
@@ -179,6 +195,15 @@ def _url(address: tuple[str, int]) -> str:
     if host.startswith("unix:"):
         return host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _for_curl(address: tuple[str, int]) -> str:
+    """What curl is given to get there; a path may follow at once."""
+    host, _ = address
+    if host.startswith("unix:"):
+        # The name in the URL goes nowhere but into the Host field.
+        return f"--unix-socket {shlex.quote(host.removeprefix('unix:'))} http://localhost"
+    return _url(address)
 
 
 def _refuse_slow_parser() -> None:

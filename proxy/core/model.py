@@ -6,6 +6,7 @@ Values only: nothing here waits, reads a file or looks at a clock. Values that a
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -302,6 +303,9 @@ class Presented(NamedTuple):
 Recogniser = Callable[[Presented, float], Caller | None]
 """One way of recognising a caller: given what was presented and the wall clock (Unix seconds), who is it?"""
 
+UserRecogniser = Callable[[int], Caller | None]
+"""Recognising a caller that presents nothing, by the user who connected (a number) as the kernel says it."""
+
 
 class Mode(Enum):
     """``audit`` suspends the callers' grants only, and says what ``enforce`` would have refused."""
@@ -317,6 +321,7 @@ class Policy:
     ``anonymous`` is who everyone is when no callers are declared; with callers it is None. ``hosts`` are the accepted
     Host names in lower case without port (None: any well-formed one); ``origins`` the browser origins that may call.
     ``default_errors`` are (path prefix, shape) pairs for refusals before an operation is known; first match wins.
+    ``recognise_user`` is asked about requests on unix sockets that show no token.
     """
 
     tree: OperationTree
@@ -327,6 +332,7 @@ class Policy:
     origins: frozenset[str] = frozenset()
     mode: Mode = Mode.ENFORCE
     default_errors: tuple[tuple[str, ErrorShape], ...] = ()
+    recognise_user: UserRecogniser | None = None
 
 
 class RequestHead(NamedTuple):
@@ -334,7 +340,8 @@ class RequestHead(NamedTuple):
 
     ``target`` is the request-target exactly as it arrived (ASCII). ``kept`` are the field lines that may cross, in
     order and as they were spelled, each with its line end; ``noted`` the fields that decide something, by lower-case
-    name (several lines of a list field are joined by ``, ``). ``version`` is 10 or 11.
+    name (several lines of a list field are joined by ``, ``). ``version`` is 10 or 11. ``uid`` is the user who
+    connected, where the kernel says it (unix sockets): not among the fields, so that no field can be taken for it.
     """
 
     method: str
@@ -342,6 +349,7 @@ class RequestHead(NamedTuple):
     version: int
     kept: list[bytes]
     noted: dict[bytes, bytes]
+    uid: int | None = None
 
     def __repr__(self) -> str:
         # The query and the fields may hold the caller's token.
@@ -513,20 +521,39 @@ class LogSettings:
     omit: frozenset[str] = frozenset()
 
 
+LONGEST_SOCKET_PATH = 103
+"""Bytes that the address of a unix socket has room for on macOS; on Linux there are four more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A TCP address to listen on."""
+    """Where to listen: a TCP address, or the ``path`` of a unix socket (then without host, and with port 0)."""
 
     host: str
     port: int
+    path: str | None = None
+
+    @classmethod
+    def of_socket(cls, path: str) -> Address | None:
+        """The unix socket at this path; None when it is not a whole path in its one spelling, or too long for one."""
+        plain = path.startswith("/") and path != "/" and not path.startswith("//") and path.isprintable()
+        if not plain or posixpath.normpath(path) != path or len(path.encode()) > LONGEST_SOCKET_PATH:
+            return None
+        return cls("", 0, path)
 
     @property
     def is_loopback(self) -> bool:
-        """True for 127.0.0.0/8, ::1 and localhost: nobody beyond this machine reaches it."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        """True for 127.0.0.0/8, ::1, localhost and unix sockets: nobody beyond this machine reaches it."""
+        return self.path is not None or self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
     def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+PRIVATE = 0o600
+"""The mode of a unix socket that its owner alone may connect to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,7 +561,8 @@ class Snapshot:
     """One complete, validated configuration. Replaced whole, never edited; taken once per request.
 
     ``admin_token`` is the SHA-256 digest of what the admin listener asks for before it changes anything. ``files`` are
-    those that it was read from, secrets aside: when one changes, so may this.
+    those that it was read from, secrets aside: when one changes, so may this. ``listen_mode`` is that of the unix
+    socket where callers connect, if it is one.
     """
 
     listen: Address
@@ -554,3 +582,4 @@ class Snapshot:
     log: LogSettings = field(default_factory=LogSettings)
     source: str = "environment"
     files: tuple[str, ...] = ()
+    listen_mode: int = PRIVATE

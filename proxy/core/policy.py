@@ -7,8 +7,6 @@ out is a Deny with the sentence that says what is missing and where to change it
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import assert_never
 
@@ -33,16 +31,12 @@ from proxy.core.model import (
     Operation,
     Permission,
     Policy,
-    Presented,
     RequestHead,
 )
+from proxy.core.recognition import TOKEN_PROTOCOLS, recognise
 from proxy.core.target import read_target, strip_query
 
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
-_TOKEN_PROTOCOLS = (b"bearer_", b"openai-insecure-api-key.")
-"""Subprotocols in which a browser sends a key, because it can set no header (Inworld one-time tokens; OpenAI)."""
-
-_LONGEST_TOKEN = 8192
 _AMBIGUOUS = (
     "The request target is not in its one canonical form. Send an absolute path without //, dot segments, "
     "; \\ or #, and percent-encode only what needs it, in upper case."
@@ -76,7 +70,7 @@ def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | No
     if refused is not None:
         return Deny(refused[0], refused[1], shape=_default_shape(policy, path))
     if caller is None:
-        recognised = policy.anonymous or _recognise(policy, head, now)
+        recognised = policy.anonymous or recognise(policy, head, now)
         if isinstance(recognised, tuple):
             code, message = recognised
             return Deny(code, message, shape=_default_shape(policy, path))
@@ -204,7 +198,7 @@ def _allow_websocket(head: RequestHead, allow: Allow) -> Decision:
         message = "A WebSocket handshake has no body; send it without Content-Length and Transfer-Encoding."
         return Deny(Code.BAD_REQUEST, message, operation, caller, route, operation.errors)
     offered = list_members(noted.get(b"sec-websocket-protocol", b""))
-    others = [protocol for protocol in offered if not protocol.startswith(_TOKEN_PROTOCOLS)]
+    others = [protocol for protocol in offered if not protocol.startswith(TOKEN_PROTOCOLS)]
     if len(others) == len(offered):
         return allow._replace(protocols=noted.get(b"sec-websocket-protocol"))
     select = others[0] if others else offered[0]
@@ -222,67 +216,6 @@ def _check_origin(policy: Policy, head: RequestHead) -> tuple[Code, str] | None:
     elif head.version == 11:
         return Code.BAD_REQUEST, "An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2)."
     return check_site(noted.get(b"origin"), noted.get(b"sec-fetch-site"), policy.origins)
-
-
-def _recognise(policy: Policy, head: RequestHead, now: float) -> Caller | tuple[Code, str]:
-    caller = None
-    every = read_presented(head.noted)
-    for presented in every:
-        if len(presented.token) > _LONGEST_TOKEN:
-            continue
-        for recognise in policy.recognisers:
-            found = recognise(presented, now)
-            if found is not None and caller is not None and found.name != caller.name:
-                return Code.UNKNOWN_CALLER, "The request carries the tokens of two callers. Send one."
-            caller = caller or found
-    if caller is not None:
-        return caller
-    if every:
-        message = (
-            "The token in this request belongs to no caller of this proxy. Use the caller token that its operator "
-            "gave out (not an Inworld key)."
-        )
-        return Code.UNKNOWN_CALLER, message
-    message = (
-        "This proxy knows its callers. Send a caller token where the Inworld key would go (Authorization: Bearer)."
-    )
-    return Code.CALLER_REQUIRED, message
-
-
-def read_presented(noted: dict[bytes, bytes]) -> list[Presented]:
-    """Every secret in every place where an Inworld client can put a key, as caller tokens to try."""
-    found: list[Presented] = []
-    authorization = noted.get(b"authorization")
-    if authorization:
-        scheme, _, value = authorization.partition(b" ")
-        value = value.strip()
-        scheme = scheme.lower()
-        if scheme == b"bearer":
-            found.append(Presented("authorization", value))
-        elif scheme == b"basic":
-            found.append(Presented("authorization", value))
-            user, colon, password = _decode_basic(value).partition(b":")
-            if colon:
-                found.append(Presented("authorization", password, user.decode("utf-8", "replace")))
-    api_key = noted.get(b"x-api-key")
-    if api_key:
-        found.append(Presented("x-api-key", api_key))
-    protocols = noted.get(b"sec-websocket-protocol")
-    if protocols:
-        found += [
-            Presented("sec-websocket-protocol", protocol[len(prefix) :])
-            for protocol in list_members(protocols)
-            for prefix in _TOKEN_PROTOCOLS
-            if protocol.startswith(prefix)
-        ]
-    return found
-
-
-def _decode_basic(value: bytes) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        return b""
 
 
 def _default_shape(policy: Policy, path: str) -> ErrorShape:

@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from proxy.core.model import Address
+from proxy.core.model import LONGEST_SOCKET_PATH, Address
 from proxy.document import UnusableError, quoted
 
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+):([0-9]{1,5})")
@@ -24,9 +24,17 @@ _REDIS = re.compile(
     r"rediss?://(?:[^@/?#\s]*@)?(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::[0-9]{1,5})?(?:/[0-9]{0,4})?"
     r"|unix://(?:[^@/?#\s]*@)?/[^?#\s]+(?:\?db=[0-9]{1,4})?"
 )
+_MODE = re.compile(r"06[06][06]")
+"""Whoever may write to it may connect; macOS, where that was different, is given both."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_UNIX = "unix:"
 _HOW_TO_LISTEN = "write an IP address and a port: `127.0.0.1:8080`, `0.0.0.0:8080` or `[::1]:8080`"
+_HOW_UNIX = (
+    "write the whole path of the socket, without `..` and the like and in at most "
+    f"{LONGEST_SOCKET_PATH} bytes: `unix:/run/inworld-proxy/proxy.sock`"
+)
 _HOW_UPSTREAM = "write scheme and host, and a port if it is not the usual one: `https://api.example.com`"
 _HOW_KEY_SET = "write the address of the issuer's key set: `https://id.example.com/keys`"
 _HOW_REDIS = "write `redis://host:6379/0`, with `rediss://` for TLS, or `unix:///run/redis.sock`"
@@ -58,9 +66,17 @@ class ConnectProxy(NamedTuple):
 
 
 def parse_address(value: object) -> Address:
-    """An IP address (or ``localhost``) and a port to listen on. Names are refused: they may resolve to anything."""
+    """Where to listen: an IP address (or ``localhost``) and a port, or ``unix:`` and the path of a socket.
+
+    Names are refused: they may resolve to anything.
+    """
     if not isinstance(value, str):
         raise UnusableError(quoted(value), _HOW_TO_LISTEN)
+    if value.startswith(_UNIX):
+        address = Address.of_socket(value.removeprefix(_UNIX))
+        if address is None:
+            raise UnusableError(f"{quoted(value)}, which is no path for a socket", _HOW_UNIX)
+        return address
     match = _HOST_PORT.fullmatch(value)
     if match is None:
         raise UnusableError(quoted(value), _HOW_TO_LISTEN)
@@ -70,6 +86,13 @@ def parse_address(value: object) -> Address:
     if host != "localhost" and _ip(host) is None:
         raise UnusableError(quoted(value), _HOW_TO_LISTEN)
     return Address(host, _port(match[2], value))
+
+
+def parse_socket_mode(value: object) -> int:
+    """Who may connect to a unix socket, as ``chmod`` writes it, in quotes."""
+    if isinstance(value, str) and _MODE.fullmatch(value):
+        return int(value, 8)
+    raise UnusableError(quoted(value), 'write it as for chmod, in quotes, `"0600"` to `"0666"`: reading and writing')
 
 
 def parse_upstream_url(value: object) -> UpstreamUrl:

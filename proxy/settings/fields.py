@@ -28,6 +28,7 @@ from proxy.settings.addresses import (
     parse_host_name,
     parse_key_set_url,
     parse_origin,
+    parse_socket_mode,
     parse_upstream_url,
 )
 from proxy.settings.claims import Claims, parse_claim_text, parse_claims, parse_key_source, parse_leeway
@@ -40,6 +41,7 @@ from proxy.settings.units import (
     parse_size,
     parse_size_or_none,
 )
+from proxy.settings.users import parse_user
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 """Names of upstreams, credentials and callers: they become metric labels and, with Basic, a user name."""
@@ -231,7 +233,21 @@ _CLAIMS: dict[str, Any] = {  # a JSON Schema
     },
 }
 
-Listen = Annotated[Address, _checked(parse_address), _text(r"^.+:[0-9]+$")]
+_USER_OF_MACHINE: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[A-Za-z_]"}]
+}  # a JSON Schema
+
+Listen = Annotated[Address, _checked(parse_address), _text(r"^(.+:[0-9]+|unix:/.+)$")]
+SocketMode = Annotated[int, _checked(parse_socket_mode), _text(r"^06[06][06]$")]
+User = Annotated[int | str, _checked(parse_user)]
+Users = Annotated[
+    tuple[User, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+    WithJsonSchema(
+        {"anyOf": [*_USER_OF_MACHINE["anyOf"], {"type": "array", "items": _USER_OF_MACHINE, "minItems": 1}]}
+    ),
+]
 Glob = Annotated[str, _checked(_parse_glob), _text(r"^[a-z0-9_.*]+$")]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_listed), Field(min_length=1), _one_or_more(r"^[a-z0-9_.*]+$")]
 Digest = Annotated[bytes, _checked(_parse_digest), _text(r"^sha256:[0-9a-fA-F]{64}$")]

@@ -87,11 +87,13 @@ def resolve_jwt_callers(
 
 def _check_one_way(document: Document, entry: Entry[CallerSettings], faults: list[Fault]) -> None:
     settings = entry.settings
-    if settings.token and settings.jwt is not None:
+    ways = [name for name in ("token", "uid", "jwt") if getattr(settings, name)]
+    if len(ways) > 1:
         remedy = "remove one of them, or declare two callers"
-        faults.append(document.fault((*entry.path, "jwt"), "a caller with both `token` and `jwt`", remedy))
-    elif entry.whole and not settings.token and settings.jwt is None:
-        remedy = "add `token:` with a digest (`inworld-proxy token` makes one), or `jwt:`"
+        found = f"a caller with both {' and '.join(f'`{name}`' for name in ways)}"
+        faults.append(document.fault((*entry.path, ways[-1]), found, remedy))
+    elif entry.whole and not ways:
+        remedy = "add `token:` with a digest (`inworld-proxy token` makes one), `jwt:`, or on a unix socket `uid:`"
         faults.append(document.fault(entry.path, "a caller without `token` or `jwt`", remedy))
 
 

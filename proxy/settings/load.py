@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from proxy.catalogue.load import BUILT_IN
-from proxy.core.model import Address, Caller, Limits, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
+from proxy.core.model import PRIVATE, Address, Caller, Limits, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
@@ -29,6 +29,7 @@ from proxy.settings.resolve import (
 )
 from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers
 from proxy.settings.tokens import TOKEN_OPERATION, offers_tokens, resolve_desk
+from proxy.settings.user_callers import resolve_user_callers
 
 ENVIRONMENT = "environment"
 """How faults and the snapshot name the source when there is no file."""
@@ -41,7 +42,10 @@ _ANY = frozenset({"0.0.0.0", "::"})
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line says. Each stands before the file and is read, and found fault with, in the same way."""
+    """What the command line says. Each stands before the file and is read, and found fault with, in the same way.
+
+    ``knows_users``: callers connect to an inherited unix socket, too.
+    """
 
     listen: str | None = None
     admin: str | None = None
@@ -51,6 +55,7 @@ class Overrides:
     router: str | None = None
     key_type: str | None = None
     log_format: str | None = None
+    knows_users: bool = False
 
 
 class SettingsError(Exception):
@@ -95,7 +100,7 @@ def load_settings(
     reading = read_sections(document, faults)
     if keep is not None:
         _check_addresses(reading, keep, faults)
-    snapshot = _build(reading, around, document.file, faults, keep)
+    snapshot = _build(reading, around, overrides, faults, keep)
     if faults:
         order = {
             fault: (fault.file != document.file, fault.file, fault.line or 0, fault.column or 0) for fault in faults
@@ -108,7 +113,9 @@ def _names(around: Surroundings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, around.files)))
 
 
-def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fault], keep: Snapshot | None) -> Snapshot:
+def _build(
+    reading: Reading, around: Surroundings, overrides: Overrides, faults: list[Fault], keep: Snapshot | None
+) -> Snapshot:
     options = reading.options.settings
     served = resolve_upstreams(reading, around, faults)
     operations = merge_catalogues(reading, served, faults)
@@ -133,6 +140,7 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         hosts=accepted_hosts(options.listen, options.hosts),
         origins=frozenset(options.origins),
         mode=options.mode,
+        recognise_user=resolve_user_callers(reading, callers, faults, knows_users=overrides.knows_users),
         default_errors=tuple(dict.fromkeys(pair for here in served.values() for pair in here.catalogue.default_errors)),
     )
     return Snapshot(
@@ -156,8 +164,9 @@ def _build(reading: Reading, around: Surroundings, source: str, faults: list[Fau
         shared_limits=resolve_shared_limits(reading, around, faults),
         admin_token=options.admin_token,
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
-        source=source,
+        source=reading.document.file,
         files=_names(around),
+        listen_mode=options.listen_mode or PRIVATE,
     )
 
 
@@ -169,7 +178,11 @@ def accepted_hosts(listen: Address, configured: tuple[str, ...]) -> frozenset[st
     """
     if not listen.is_loopback and not configured:
         return None
-    own = frozenset() if listen.host in _ANY else frozenset({f"[{listen.host}]" if ":" in listen.host else listen.host})
+    own = (
+        frozenset()
+        if listen.host in _ANY or listen.path is not None
+        else frozenset({f"[{listen.host}]" if ":" in listen.host else listen.host})
+    )
     return LOOPBACK_NAMES | own | frozenset(configured)
 
 
@@ -244,7 +257,12 @@ def _check_listeners(reading: Reading, faults: list[Fault]) -> None:
             if path == ("admin",)
             else f"`{options.listen}`, where `admin` is already"
         )
-        faults.append(reading.document.fault(path, found, "choose another port"))
+        remedy = "choose another port" if options.listen.path is None else "choose another path"
+        faults.append(reading.document.fault(path, found, remedy))
+    if reading.options.whole and options.listen_mode is not None and options.listen.path is None:
+        found = f"who may connect to a unix socket, while callers connect to `{options.listen}`"
+        remedy = "remove it, or listen on a unix socket: `listen: unix:/run/inworld-proxy/proxy.sock`"
+        faults.append(reading.document.fault(("listen_mode",), found, remedy))
 
 
 def _check_addresses(reading: Reading, keep: Snapshot, faults: list[Fault]) -> None:
@@ -253,6 +271,9 @@ def _check_addresses(reading: Reading, keep: Snapshot, faults: list[Fault]) -> N
         if reading.options.whole and told != now:
             found = f"`{told}`, while the proxy listens at `{now}`"
             faults.append(reading.document.fault((name,), found, "restart the proxy to move it, or change it back"))
+    if reading.options.whole and (options.listen_mode or PRIVATE) != keep.listen_mode:
+        found = f"another mode than that of the socket, which is `0{keep.listen_mode:o}`"
+        faults.append(reading.document.fault(("listen_mode",), found, "restart the proxy to change it"))
 
 
 def _names_callers(reading: Reading) -> bool:
@@ -261,6 +282,8 @@ def _names_callers(reading: Reading) -> bool:
 
 
 def _collide(one: Address, other: Address) -> bool:
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
     hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
     return one.port == other.port != 0 and (len(hosts) == 1 or bool(hosts & _ANY))
 

@@ -47,7 +47,9 @@ from proxy.settings.fields import (
     SignedHost,
     Size,
     SizeOrNone,
+    SocketMode,
     TypeOfKey,
+    Users,
     WorkspaceId,
 )
 
@@ -225,13 +227,19 @@ class CallerSettings(Section):
     token: Digests = Field(
         default_factory=tuple,
         description="SHA-256 digest of the caller's token, or a list of them while one is being replaced. "
-        "Either this or `jwt`.",
+        "One of this, `jwt` and `uid`.",
         examples=["sha256:…"],
     )
     jwt: JwtSettings | None = Field(
         default=None,
         description="The caller's tokens are signed by an identity provider.",
         examples=[{"jwks": "https://id.example.com/keys"}],
+    )
+    uid: Users = Field(
+        default_factory=tuple,
+        description="The caller is a user of this machine, by number or name, or a list of them: who connects to a "
+        "unix socket without showing a token. Needs `listen: unix:/…`.",
+        examples=[1001],
     )
     allow: Globs = Field(
         description="Operations granted, by name or wildcard; one or a list. Everything else is refused.",
@@ -361,8 +369,8 @@ class LimitsSection(Section):
     )
     connections_per_address: CountOrNone = Field(
         default=_LIMITS.connections_per_address,
-        description="Of those, from one address. More are told 429 and closed. Behind a load balancer all come from "
-        "its addresses.",
+        description="Of those, from one address, or on a unix socket by one user. More are told 429 and closed. Behind "
+        "a load balancer all come from its addresses.",
         examples=[100],
     )
     in_flight: CountOrNone = Field(
@@ -407,12 +415,20 @@ class Configuration(Section):
 
     listen: Listen = Field(
         default=Address("127.0.0.1", 8080),
-        description="Where applications connect. An address that others can reach needs `callers`.",
+        description="Where applications connect: an address, or a unix socket (`unix:/run/inworld-proxy/proxy.sock`). "
+        "An address that others can reach needs `callers`.",
         examples=["127.0.0.1:8080"],
+    )
+    listen_mode: SocketMode | None = Field(
+        default=None,
+        description='Who may connect to the unix socket of `listen`, as for chmod and in quotes: `"0660"` is the group '
+        'too, `"0666"` every user of this machine. Default: only the user that runs the proxy.',
+        examples=["0660"],
     )
     admin: Listen = Field(
         default=Address("127.0.0.1", 9464),
-        description="Where metrics and health are; never the address of `listen`.",
+        description="Where metrics and health are: an address, or a unix socket that only the proxy's user may "
+        "connect to. Never that of `listen`.",
         examples=["127.0.0.1:9464"],
     )
     mode: ModeName = Field(
@@ -442,7 +458,8 @@ class Configuration(Section):
         "Default: the only credential serves all that it can.",
     )
     callers: dict[Name, CallerSettings] = Field(
-        default_factory=dict, description="Who may use the proxy. Default: everyone who reaches a loopback address."
+        default_factory=dict,
+        description="Who may use the proxy. Default: everyone who reaches a loopback address or the unix socket.",
     )
     time: TimeSettings = Field(default_factory=TimeSettings, description="Limits in time.")
     size: SizeSettings = Field(default_factory=SizeSettings, description="Limits in size.")

@@ -21,6 +21,7 @@ from proxy.wire.exchange import Exchange
 from proxy.wire.framing import LengthCursor
 from proxy.wire.head import RequestParts, read_request
 from proxy.wire.memo import Memo, remember
+from proxy.wire.peer import peer_user
 from proxy.wire.reading import LARGE, read_at_once, read_in_pieces
 from proxy.wire.token import TokenRequest
 
@@ -78,6 +79,7 @@ class CallerConnection(asyncio.Protocol):
         "peer",
         "server",
         "transport",
+        "uid",
     )
 
     def __init__(self, server: DataServer) -> None:
@@ -85,6 +87,7 @@ class CallerConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
         self.exchange: Exchange | TokenRequest | None = None
         self.peer = ""
+        self.uid: int | None = None
         self.deadline = NEVER
         self.looked_at = NEVER
         self._head_begun = False
@@ -105,7 +108,11 @@ class CallerConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(WRITE_HIGH)
         self.server.listener.look(transport.get_extra_info("socket").fileno())
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else "unix"
+        if isinstance(peer, tuple):
+            self.peer = peer[0]
+        else:
+            self.uid = peer_user(transport.get_extra_info("socket"))
+            self.peer = "unix" if self.uid is None else f"unix:{self.uid}"
         self.server.connections.add(self)
         code = self.server.on_connection(self.peer)
         if code is None:
@@ -130,6 +137,10 @@ class CallerConnection(asyncio.Protocol):
         elif not self._lingering:
             self._pending = self._pending + data if self._pending else data
             self._read()
+
+    def wants_more(self) -> bool:
+        """See ``Reader``."""
+        return not self._held
 
     def eof_received(self) -> bool:
         """Asyncio's callback: the caller has nothing more to send, which for HTTP means that it left (as in nginx)."""
@@ -336,7 +347,7 @@ class CallerConnection(asyncio.Protocol):
             self._serve(parts, memo.allow, received, moment)
             return
         self._memo = None
-        read = read_request(raw)
+        read = read_request(raw, self.uid)
         if isinstance(read, Deny):
             self._refuse(Record(received, moment, "OTHER", "", self.peer), read, None)
             return

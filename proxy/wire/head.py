@@ -52,8 +52,11 @@ class ResponseHead(NamedTuple):
     noted: dict[bytes, bytes]
 
 
-def read_request(data: bytes) -> RequestParts | Deny:
-    """Reads one complete head, up to and including its empty line. Whatever is wrong with it is a Deny."""
+def read_request(data: bytes, uid: int | None = None) -> RequestParts | Deny:
+    """Reads one complete head, up to and including its empty line. Whatever is wrong with it is a Deny.
+
+    ``uid`` is what the kernel says about the connection; it is not in the bytes.
+    """
     match = _REQUEST_HEAD.fullmatch(data)
     if match is None:
         return _explain(data)
@@ -63,7 +66,7 @@ def read_request(data: bytes) -> RequestParts | Deny:
         return _bad(f"The field {repeated.decode('latin-1')} was sent twice.")
     version = 11 if minor == b"1" else 10
     # Latin-1 never fails; what is not ASCII in a target is refused by the grammar of core/target.py.
-    head = RequestHead(method.decode("latin-1"), target.decode("latin-1"), version, kept, noted)
+    head = RequestHead(method.decode("latin-1"), target.decode("latin-1"), version, kept, noted, uid)
     length = 0
     coding = noted.get(b"transfer-encoding")
     declared = noted.get(b"content-length")

@@ -12,11 +12,13 @@ import asyncio
 import errno
 import logging
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
-from proxy.core.model import Address, Spawn
+from proxy.core.model import PRIVATE, Address, Spawn
 from proxy.observe.metrics import Metrics
 from proxy.wire.descriptors import are_free, read_limit, reserve_of
+from proxy.wire.socket_file import SocketFile
 
 BACKLOG = 4096
 """Connections the kernel may hold before they are accepted; it takes the smaller of this and net.core.somaxconn."""
@@ -59,14 +61,23 @@ class Listener:
         self._spawn = spawn
         self._make_room = make_room
         self._sockets: Sequence[socket.socket] = ()
+        self._file: SocketFile | None = None
         self._servers: list[asyncio.AbstractServer] = []
         self._timer: asyncio.TimerHandle | None = None
         self._paused_at: float | None = None
         self._closed = False
         self._read_limit()
 
-    async def start(self, address: Address, inherited: Sequence[socket.socket] = ()) -> tuple[str, int]:
-        """Begins to accept and says where. Raises ``OSError`` when the address cannot be had."""
+    async def start(
+        self, address: Address, inherited: Sequence[socket.socket] = (), *, mode: int = PRIVATE
+    ) -> tuple[str, int]:
+        """Begins to accept and says where. ``mode`` is of the unix socket, where that is what is opened.
+
+        Raises ``OSError`` when the address cannot be had.
+        """
+        if address.path is not None and not inherited:
+            self._file = SocketFile(address.path, mode, backlog=BACKLOG)
+            inherited = (self._file.sock,)
         self._sockets = inherited or await _open(self._loop, address)
         for sock in self._sockets:
             sock.settimeout(0)
@@ -106,6 +117,8 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
         self._stop_accepting()
+        if self._file is not None:
+            self._file.close()
         for sock in self._sockets:
             sock.close()
         self._sockets = ()
@@ -122,7 +135,7 @@ class Listener:
                 sock.listen(BACKLOG)
                 self._loop.add_reader(sock, self._accept_some, sock)
             elif sock.family == socket.AF_UNIX:
-                server = self._loop.create_unix_server(self._make_protocol, sock=sock.dup(), backlog=BACKLOG)
+                server = serve_unix(self._loop, self._make_protocol, sock.dup())
                 self._servers.append(await server)
             else:
                 server = self._loop.create_server(self._make_protocol, sock=sock.dup(), backlog=BACKLOG)
@@ -237,6 +250,16 @@ def _bound(family: int, where: tuple[object, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+async def serve_unix(
+    loop: asyncio.AbstractEventLoop, make_protocol: Callable[[], asyncio.BaseProtocol], sock: socket.socket
+) -> asyncio.AbstractServer:
+    """Accepts on this unix socket, and leaves its file to whoever made it."""
+    if sys.version_info >= (3, 13):
+        # From then on the loops remove the file when their server closes, an inherited one too, and with every pause.
+        return await loop.create_unix_server(make_protocol, sock=sock, backlog=BACKLOG, cleanup_socket=False)
+    return await loop.create_unix_server(make_protocol, sock=sock, backlog=BACKLOG)
 
 
 def place_of(sock: socket.socket) -> tuple[str, int]:

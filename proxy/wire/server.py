@@ -84,7 +84,7 @@ class DataServer:
         for source in self.snapshot.key_sets.values():
             source.start(self.spawn)
         self.gates.share(self.snapshot.shared_limits, self.spawn)
-        return await self.listener.start(self.snapshot.listen, inherited)
+        return await self.listener.start(self.snapshot.listen, inherited, mode=self.snapshot.listen_mode)
 
     def make_pools(self, snapshot: Snapshot) -> Mapping[str, Pool]:
         """A pool for each upstream; for one that has not changed, the pool that there is, with its connections.

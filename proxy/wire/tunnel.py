@@ -60,6 +60,10 @@ class TunnelEnd(asyncio.Protocol):
         if size > LARGE:
             read_in_pieces(self)
 
+    def wants_more(self) -> bool:
+        """See ``Reader``."""
+        return not self.peer.full
+
     def eof_received(self) -> bool:
         """Asyncio's callback: this side has nothing more to say; the other may still (half-close)."""
         self._end()
@@ -108,16 +112,17 @@ class Asked(NamedTuple):
     target: str
     version: int
     noted: bytes
+    uid: int | None = None
 
     @classmethod
     def of(cls, head: RequestHead) -> Asked:
         """What to keep of this head."""
-        return cls(head.target, head.version, b"\n".join(b"%b:%b" % item for item in head.noted.items()))
+        return cls(head.target, head.version, b"\n".join(b"%b:%b" % item for item in head.noted.items()), head.uid)
 
     def head(self) -> RequestHead:
         """The head again, without the fields that decide nothing."""
         noted = {name: value for name, _, value in (line.partition(b":") for line in self.noted.split(b"\n"))}
-        return RequestHead("GET", self.target, self.version, [], noted)
+        return RequestHead("GET", self.target, self.version, [], noted, self.uid)
 
     def __repr__(self) -> str:
         return "Asked(…)"  # the fields may hold the caller's token

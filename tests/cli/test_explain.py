@@ -248,3 +248,47 @@ def test_a_token_is_handed_out_by_the_proxy_itself(explain: Explain) -> None:
     refused = explain("POST", "/token", "--as", "storefront", config=config.replace(', "proxy.token"', ""))
     assert (refused.exit_code, refused.stdout.splitlines()[0]) == (1, "refused: operation_not_granted (403)")
     assert "sends" not in lines(refused)
+
+
+# -- callers known by user --------------------------------------------------------------------------------------------
+
+USERS = f"listen: unix:/run/inworld-proxy/proxy.sock\n{CONFIG}  batch: {{uid: 4001, allow: 'voices.list'}}\n"
+
+
+def test_a_user_is_explained_by_the_code_that_recognises_it(explain: Explain) -> None:
+    result = explain("GET", "/voices/v1/voices", "--uid", "4001", config=USERS)
+    assert result.exit_code == 0
+    assert lines(result)["caller"] == "batch"
+    refused = explain("POST", "/tts/v1/voice", "--uid", "4001", config=USERS)
+    assert refused.exit_code == 1
+    assert "operation_not_granted" in refused.stdout
+    by_name = explain("GET", "/voices/v1/voices", "--uid", "root", config=USERS.replace("4001", "0"))
+    assert lines(by_name)["caller"] == "batch"
+
+
+def test_a_user_who_is_no_caller_is_explained_as_nobody(explain: Explain) -> None:
+    result = explain("GET", "/voices/v1/voices", "--uid", "4002", config=USERS)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("refused: caller_required (401)")
+    assert "The user who connected, 4002, is none of them" in result.stdout
+    assert lines(result)["caller"] == "nobody that is known"
+    as_json = json.loads(explain("GET", "/voices/v1/voices", "--uid", "4002", "--json", config=USERS).stdout)
+    assert as_json["caller"] is as_json["route"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "says"),
+    [
+        (("--uid", "4001", "--as", "batch"), USERS, "not both"),
+        (("--uid", "4001"), None, "leave out --uid"),
+        (("--uid", "nobody-knows-this-one"), USERS, "no user nobody-knows-this-one"),
+        (("--uid", "-1"), USERS, "number of a user"),
+        (("--uid", "²"), USERS, "number of a user"),
+    ],
+)
+def test_a_user_that_cannot_be_asked_about_is_a_usage_fault(
+    explain: Explain, words: tuple[str, ...], config: str | None, says: str
+) -> None:
+    result = explain("GET", "/voices/v1/voices", *words, config=config)
+    assert result.exit_code == 2
+    assert says in result.stderr

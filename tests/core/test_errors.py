@@ -138,7 +138,7 @@ def test_a_message_reaches_a_reader_as_it_was_written(shape: ErrorShape) -> None
 
 def test_a_code_has_its_one_sentence_in_the_table_or_is_written_where_the_decision_is_made() -> None:
     proxy = Path(__file__).parents[2] / "proxy"
-    files = ("core/policy.py", "core/browser.py", "limits/gate.py")
+    files = ("core/policy.py", "core/recognition.py", "core/browser.py", "limits/gate.py")
     written = "".join((proxy / file).read_text(encoding="utf-8") for file in files)
     for code in Code:
         assert code in MESSAGES or f"Code.{code.name}" in written, f"nothing says what {code.value} means"

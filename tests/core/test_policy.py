@@ -29,7 +29,8 @@ from proxy.core.model import (
     RequestHead,
     Route,
 )
-from proxy.core.policy import check_power, decide, read_presented
+from proxy.core.policy import check_power, decide
+from proxy.core.recognition import read_presented
 
 Heads = Callable[..., RequestHead]
 Policies = Callable[..., Policy]

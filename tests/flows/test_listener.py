@@ -162,7 +162,7 @@ async def test_an_address_in_use_is_an_error_and_leaves_nothing_open(proxies: Pr
             await proxies.start(snapshot, upstream)
 
 
-async def test_callers_of_a_unix_socket_have_no_address(proxies: Proxies, tmp_path: Path) -> None:
+async def test_callers_of_a_unix_socket_have_a_user_and_no_address(proxies: Proxies, tmp_path: Path) -> None:
     upstream = await proxies.upstream()
     upstream.always(OK)
     proxy = await proxies.start(make_snapshot(upstream_at(upstream.port)), upstream)
@@ -183,5 +183,5 @@ async def test_callers_of_a_unix_socket_have_no_address(proxies: Proxies, tmp_pa
         await caller.send(GET)
         assert (await caller.message()).head.status == 200
         await caller.cleanup()
-        assert proxy.records[0].peer == "unix"
+        assert proxy.records[0].peer == f"unix:{os.getuid()}"
         listener.close()

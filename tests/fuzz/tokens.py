@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from proxy.callers.jwt import FixedKeys, JwtRecogniser, JwtRule
 from proxy.core.model import Caller, Presented
-from proxy.core.policy import read_presented
+from proxy.core.recognition import read_presented
 from tests.callers.issuers import AUDIENCE, ISSUER, NOW, ec_key, ed_key, encode, jwk, key_set, rsa_key, sign, sign_text
 from tests.fuzz.engine import Target
 

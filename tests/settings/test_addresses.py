@@ -24,6 +24,8 @@ from proxy.settings.addresses import (
         ("0.0.0.0:65535", Address("0.0.0.0", 65535)),
         ("[::1]:8080", Address("::1", 8080)),
         ("[::]:8080", Address("::", 8080)),
+        ("unix:/run/inworld-proxy/proxy.sock", Address("", 0, "/run/inworld-proxy/proxy.sock")),
+        ("unix:/srv/with a blank/é.sock", Address("", 0, "/srv/with a blank/é.sock")),
     ],
 )
 def test_a_listener_is_an_ip_address_and_a_port(text: str, address: Address) -> None:
@@ -46,6 +48,16 @@ def test_a_listener_is_an_ip_address_and_a_port(text: str, address: Address) -> 
         ("*:8080", "`0.0.0.0:8080`"),
         ("[fe80::1%eth0]:80", "127.0.0.1:8080"),
         (None, "127.0.0.1:8080"),
+        ("unix:", "unix:/run/"),
+        ("unix:/", "unix:/run/"),
+        ("unix:./proxy.sock", "unix:/run/"),
+        ("unix://run/proxy.sock", "unix:/run/"),
+        ("unix:/run//proxy.sock", "unix:/run/"),
+        ("unix:/run/proxy.sock/", "unix:/run/"),
+        ("unix:/run/\0proxy.sock", "unix:/run/"),
+        ("unix:/run/\nproxy.sock", "unix:/run/"),
+        ("unix:/" + "é" * 52, "at most 103 bytes"),
+        ("UNIX:/run/proxy.sock", "127.0.0.1:8080"),
     ],
 )
 def test_any_other_listener_is_refused(text: object, remedy: str) -> None:
