@@ -3,6 +3,7 @@
 # make lint   format, lint and types
 # make fuzz   a minute of random bytes at each reader of strangers' bytes (longer: make fuzz ARGS="--seconds 600")
 # make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
+# make attacks  what attacks on resources cost an honest caller, as THREAT_MODEL.md has it (minutes)
 # make chaos  three minutes of upstreams, callers and an operator that all misbehave (make chaos ARGS="--seed 1")
 # make wheel  builds the wheel and runs it from an empty environment
 # make lock   writes the versions and hashes that the image is made of (deploy/constraints*.txt), the newest allowed
@@ -14,7 +15,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format fuzz soak chaos wheel lock sbom clean
+.PHONY: run test lint format fuzz soak chaos attacks wheel lock sbom clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -38,6 +39,9 @@ fuzz: $(VENV)/.tested
 
 soak: $(VENV)/.installed
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+attacks: $(VENV)/.installed
+	$(BIN)/python scripts/attacks.py $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python scripts/chaos/run.py $(ARGS)

@@ -58,7 +58,6 @@ class Exchange:
         "_allow",
         "_authorization",
         "_caller",
-        "_caller_full",
         "_early",
         "_gate",
         "_head_sent",
@@ -77,6 +76,7 @@ class Exchange:
         "_total",
         "_upstream",
         "_waiting",
+        "caller_full",
         "request_done",
     )
 
@@ -98,7 +98,7 @@ class Exchange:
         # What a minted token went out with may have to go out again; a static key never does, so nothing is kept.
         self._replay: list[bytes] | None = [] if allow.route.credential.renews else None
         self._head_sent = False
-        self._caller_full = False
+        self.caller_full = False
         self._keep = parts.keep_alive
         self._reusable = True
         self._over = False
@@ -128,6 +128,8 @@ class Exchange:
         if total is not None and self._allow.operation.kind is not Kind.WEBSOCKET:
             self._total = self._server.loop.call_later(total, self._fail, Code.TOTAL_TIMEOUT)
         if not self.request_done:
+            if self._parts.length == CHUNKED:
+                read_in_pieces(self._caller)  # a quarter of a megabyte of chunks of one byte takes 0.1 s to check
             limit = self._pool.most_body
             if limit is not None and self._parts.length > limit:
                 self._fail(Code.BODY_TOO_LARGE)
@@ -473,7 +475,7 @@ class Exchange:
 
     def on_upstream_late(self) -> None:
         """A deadline passed: no first byte, silence in the middle, an upload not taken, or a caller that reads not."""
-        if self._caller_full:
+        if self.caller_full:
             code = Code.CALLER_STALLED
         elif self._response_cursor is not None:
             code = Code.UPSTREAM_IDLE_TIMEOUT
@@ -496,7 +498,7 @@ class Exchange:
 
     def on_caller_full(self, *, full: bool) -> None:
         """The caller reads slower than the upstream sends, or caught up."""
-        self._caller_full = full
+        self.caller_full = full
         upstream = self._upstream
         if upstream is None or upstream.transport.is_closing():
             return
@@ -597,7 +599,7 @@ class Exchange:
         upstream = self._upstream
         clean = self._reusable and self.request_done
         if upstream is not None and clean and not upstream.transport.get_write_buffer_size():
-            if self._caller_full:
+            if self.caller_full:
                 upstream.transport.resume_reading()  # nobody else will: the caller is told of no exchange any more
             self._upstream = None
             upstream.deadline = NEVER

@@ -8,6 +8,7 @@ has shown that it delivers large pieces, or where its peer was too slow for it.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Protocol, cast
 
 MOST = 65536
@@ -16,15 +17,22 @@ MOST = 65536
 LARGE = 32768
 """A read of more than this shows that the sender is fast: audio of a whole sentence, not of a moment."""
 
+MOST_SPENT = 0.002
+"""Seconds on one piece, after which less is read at a time."""
+
 # One for all, since what is read into it is copied out before anything else can be read.
 BUFFER = bytearray(MOST)
 VIEW = memoryview(BUFFER)
+_SMALL = VIEW[:2048]
 
 
 class Reader(Protocol):
     """Who reads: a protocol of asyncio's, and the transport that it reads from."""
 
     transport: asyncio.Transport
+
+    def wants_more(self) -> bool:
+        """Has nobody asked for a pause?"""
 
     def data_received(self, data: bytes) -> None: ...  # noqa: D102 - asyncio's
     def eof_received(self) -> bool | None: ...  # noqa: D102
@@ -58,20 +66,39 @@ def give_to(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> Non
 
 
 class InPieces(asyncio.BufferedProtocol):
-    """Stands between a transport and its reader."""
+    """Stands between a transport and its reader.
 
-    __slots__ = ("reader",)
+    A loop reads up to 32 times before it looks at the next connection, so after a full piece, or one that took long,
+    the others have their turn first; and of a sender whose bytes take long (chunks of one byte) less is read at a time.
+    """
+
+    __slots__ = ("_piece", "reader")
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._piece = VIEW
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Asyncio's callback."""
-        return BUFFER
+        return self._piece
 
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's callback."""
+        began = perf_counter()
         self.reader.data_received(VIEW[:nbytes].tobytes())
+        slow = perf_counter() - began > MOST_SPENT
+        if slow:
+            self._piece = _SMALL
+        if slow or nbytes == len(self._piece):
+            transport = self.reader.transport
+            if transport.is_reading() and transport.get_protocol() is self:
+                transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        transport = self.reader.transport
+        if self.reader.wants_more() and not transport.is_closing():
+            transport.resume_reading()
 
     def eof_received(self) -> bool | None:
         """Asyncio's callback."""

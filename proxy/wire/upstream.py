@@ -73,6 +73,10 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._read_head(exchange, data)
 
+    def wants_more(self) -> bool:
+        """See ``Reader``."""
+        return self.exchange is None or not self.exchange.caller_full
+
     def eof_received(self) -> None:
         """Asyncio's callback. The upstream has nothing more to say; the transport closes itself."""
         if self.exchange is not None:
