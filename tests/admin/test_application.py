@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy import __version__
 from proxy.admin.application import make_application
 from proxy.core.model import Address
+from proxy.reload import Outcome, State
 from tests.proxies import Proxies, Proxy
 from tests.snapshots import KEY, make_snapshot, upstream_at, with_policy
 from tests.wires import Message, connect, request
@@ -22,9 +24,10 @@ from tests.wires import Message, connect, request
 class Admin:
     """The admin listener of a proxy, on loopback whatever address the configuration names."""
 
-    def __init__(self, proxy: Proxy, port: int) -> None:
+    def __init__(self, proxy: Proxy, port: int, application: web.Application) -> None:
         self.proxy = proxy
         self.port = port
+        self.routes = application.router.routes()
 
     async def ask(self, raw: bytes) -> Message:
         wire = await connect("127.0.0.1", self.port)
@@ -41,15 +44,18 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield made
 
 
-async def _admin(proxies: Proxies, stack: AsyncExitStack, address: str = "127.0.0.1") -> Admin:
+async def _admin(
+    proxies: Proxies, stack: AsyncExitStack, address: str = "127.0.0.1", reloader: _Reloads | None = None
+) -> Admin:
     upstream = await proxies.upstream()
     snapshot = with_policy(make_snapshot(upstream_at(upstream.port)), origins=frozenset({"https://ours.example"}))
     proxy = await proxies.start(replace(snapshot, admin=Address(address, 0)), upstream)
-    runner = web.AppRunner(make_application(proxy.server), access_log=None)
+    application = make_application(proxy.server, reloader)  # type: ignore[arg-type]
+    runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return Admin(proxy, runner.addresses[0][1])
+    return Admin(proxy, runner.addresses[0][1], application)
 
 
 @pytest.fixture
@@ -144,3 +150,61 @@ async def test_nothing_can_be_changed_here(exposed: Admin, path: str, method: st
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
 async def test_the_data_listener_does_not_serve_these_paths(admin: Admin, path: str) -> None:
     assert (await admin.proxy.ask(request(f"GET {path}"))).head.status == 404
+
+
+READ_ONLY = frozenset({"/metrics", "/healthz", "/readyz", "/"})
+"""Paths whose answer to GET changes nothing: a page can make a browser send that from anywhere."""
+ELSEWHERE = frozenset({"/metrics", "/healthz", "/readyz"})
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class _Reloads:
+    """Stands where the reloader does, and notes who asks."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.last = Outcome(State.LOADED, 0.0, ())
+
+    def ask(self, by: str) -> asyncio.Future[Outcome]:
+        self.asked.append(by)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(self.last)
+        return done
+
+
+@pytest.fixture
+def reloads() -> _Reloads:
+    return _Reloads()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.1.2.3"])
+async def test_whatever_answers_a_get_is_known_to_change_nothing(
+    proxies: Proxies, stack: AsyncExitStack, reloads: _Reloads, address: str
+) -> None:
+    """A route that is new must be put into the list above by somebody who thought about it."""
+    admin = await _admin(proxies, stack, address, reloads)
+    here = admin.proxy.server.snapshot.admin.is_loopback
+    routes = {(route.method, route.resource.canonical) for route in admin.routes if route.resource is not None}
+    paths = READ_ONLY if here else ELSEWHERE
+    assert routes == {(method, path) for method in ("GET", "HEAD") for path in paths} | {("*", "/reload")}
+    before = admin.proxy.server.snapshot
+    for path in sorted(path for _, path in routes):
+        got = await admin.ask(request(f"GET {path}"))
+        assert got.head.status == (200 if path in paths else 405 if here else 404), path
+    assert reloads.asked == []
+    assert admin.proxy.server.snapshot is before
+    assert not admin.proxy.server.draining
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("path", [*sorted(READ_ONLY), "/reload", "/token", "/tts/v1/voice", "/nothing"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "rebind.evil:9464"])
+async def test_elsewhere_and_without_a_token_of_the_operators_three_paths_are_read_and_nothing_else_is_there(
+    proxies: Proxies, stack: AsyncExitStack, reloads: _Reloads, path: str, method: str, host: str
+) -> None:
+    admin = await _admin(proxies, stack, "0.0.0.0", reloads)
+    got = await admin.ask(request(f"{method} {path}", "Authorization: Bearer guessed", host=host))
+    reads = method in ("GET", "HEAD")
+    assert got.head.status == ((200 if reads else 405) if path in ELSEWHERE else 404)
+    assert not any(name.startswith("access-control-") for name in got.head.names), "no page may read an answer"
+    assert reloads.asked == []
