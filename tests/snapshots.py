@@ -27,6 +27,7 @@ from proxy.core.model import (
 from proxy.core.target import OperationTree
 from proxy.credentials.api_key import ApiKey
 from proxy.credentials.secret import Secret
+from tests.wires import request
 
 KEY = base64.b64encode(b"key-id:key-secret").decode()
 AUTHORIZATION = f"Basic {KEY}"
@@ -122,3 +123,12 @@ def make_snapshot(
 
 def with_policy(snapshot: Snapshot, **changes: object) -> Snapshot:
     return replace(snapshot, policy=replace(snapshot.policy, **changes))  # type: ignore[arg-type]
+
+
+HANDSHAKE = request(
+    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)  # fmt: skip
+"""A handshake at that socket, and an upstream's answer to it, as bytes."""
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"

@@ -17,13 +17,12 @@ from proxy.core.model import Snapshot
 from tests.certificates import Certificates
 from tests.faults.reading import Answer, read_answer
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import SOCKET, make_snapshot, upstream_at
+from tests.snapshots import SOCKET, SWITCH, make_snapshot, upstream_at
 from tests.wires import Message, ScriptedUpstream, Wire, bounded, request, response
 
 PRIMER = "/llm/v1alpha/models"
 """What is asked before and after a fault; never what a row is about."""
 
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 HANDSHAKE = request(
     f"GET {SOCKET}?row", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",

@@ -9,14 +9,8 @@ import pytest
 from proxy.core.model import Limits, TimeLimits
 from proxy.observe.record import Ending
 from tests.proxies import ClockLoop, Proxies, Proxy
-from tests.snapshots import SOCKET, make_snapshot, upstream_at
+from tests.snapshots import HANDSHAKE, SWITCH, make_snapshot, upstream_at
 from tests.wires import OK, Wire, request, response
-
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 
 async def _start(proxies: Proxies, limits: Limits, time: TimeLimits | None = None) -> Proxy:

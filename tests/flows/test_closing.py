@@ -18,14 +18,13 @@ from proxy.observe.record import Ending
 from proxy.wire.framing import close_frame, frame_size
 from proxy.wire.tunnel import Tunnel
 from tests.proxies import ClockLoop, Proxies, Proxy
-from tests.snapshots import SOCKET, make_snapshot, upstream_at, with_policy
+from tests.snapshots import SOCKET, SWITCH, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, Wire, bounded, request
 
 HANDSHAKE = request(
     f"GET {SOCKET}", "Connection: keep-alive, Upgrade", "Upgrade: WebSocket", "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
 )  # fmt: skip
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 TO_CALLER = close_frame(1001, b"draining")
 ECHO = close_frame(1001, b"", b"mask")
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import pytest
 
 from tests.certificates import Certificates
-from tests.snapshots import SOCKET
+from tests.snapshots import HANDSHAKE, SWITCH
 from tests.wires import OK, request
 
 ROOT = Path(__file__).parents[2]
@@ -213,11 +213,6 @@ def test_a_download_of_a_gigabyte_passes_in_flat_memory(listener: socket.socket,
 
 STALLED = 20
 MOST_PER_STALLED = 256 * 1024
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 HUNDRED_MB = 100 * 2**20
 
 

@@ -9,15 +9,11 @@ import pytest
 from proxy.core.model import CredentialState, CredentialUnavailable, Snapshot, Spawn
 from proxy.observe.record import Ending
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import ALL_POWERS, AUTHORIZATION, SOCKET, make_snapshot, upstream_at
+from tests.snapshots import ALL_POWERS, AUTHORIZATION, HANDSHAKE, make_snapshot, upstream_at
 from tests.wires import OK, Message, Wire, chunked, request, response
 
 UNKNOWN = b'{"code":7,"message":"API key does not exist or was deleted: \\"a2V5***\\"","details":[]}'
 REFUSED = response("401 Unauthorized", "WWW-Authenticate: authentication is required", body=b'{"code":16}')
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
 
 
 class Tokens:

@@ -34,11 +34,10 @@ from proxy.wire.framing import close_frame
 from proxy.wire.server import RETIRED_FOR
 from tests.flows.test_start_and_end import WatchedKeys, WatchedTokens
 from tests.proxies import ClockLoop, Proxies, Proxy
-from tests.snapshots import SOCKET, TOKEN, make_snapshot, upstream_at, with_policy
+from tests.snapshots import SOCKET, SWITCH, TOKEN, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, Wire, bounded, connect, request
 
 STT = "/stt/v1/transcribe:streamBidirectional"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 CLOSE_BACK = bytes([0x88, 0x82, 0, 0, 0, 0]) + (1008).to_bytes(2, "big")
 FRAME = bytes([0x82, 0x84, 0, 0, 0, 0]) + b"ping"
 

@@ -16,14 +16,9 @@ from proxy.core.errors import Code
 from proxy.observe.record import Ending
 from tests.certificates import Certificates
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import SOCKET, make_snapshot, upstream_at
+from tests.snapshots import HANDSHAKE, SWITCH, make_snapshot, upstream_at
 from tests.wires import OK, Wire, bounded, request
 
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 LARGE = b"".join(hashlib.sha256(bytes((i % 256, i // 256))).digest() for i in range(60_000)) * 4
 """7.7 MB, no two records of it alike within a quarter."""

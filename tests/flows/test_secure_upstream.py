@@ -13,13 +13,8 @@ import pytest
 from proxy.core.model import Snapshot, Upstream
 from tests.certificates import DEEP, DEFECTS, HOST, Certificates, undemanding
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import AUTHORIZATION, SOCKET, make_snapshot, upstream_at
+from tests.snapshots import AUTHORIZATION, HANDSHAKE, make_snapshot, upstream_at
 from tests.wires import OK, ScriptedUpstream, bounded, request
-
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from proxy.callers.user import user_recogniser
 from proxy.core.model import Address, Caller, Limits, Snapshot
 from proxy.wire.framing import close_frame
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import SOCKET, TOKEN, make_snapshot, upstream_at, with_policy
+from tests.snapshots import HANDSHAKE, SWITCH, TOKEN, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, Wire, request
 
 HERE = os.getuid()
@@ -27,11 +27,6 @@ ELSE = 4211
 
 GET = request("GET /things")
 WITH_TOKEN = request("GET /things", f"Authorization: Bearer {TOKEN}")
-HANDSHAKE = request(
-    f"GET {SOCKET}", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-)  # fmt: skip
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
 as_root = pytest.mark.skipif(HERE != 0, reason="only root can connect as another user")
 
