@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.browser.chromium import CHROMIUM, MILLISECONDS, OPTIONS, sync_api
 from tests.clients.processes import (
     PATIENCE,
     ROOT,
@@ -24,22 +24,11 @@ from tests.clients.processes import (
     Sandbox,
     environment,
     fields_of,
-    missing,
     needed,
 )
 
 FOLDER = ROOT / "examples" / "realtime-page"
 TOKEN = "page-of-the-example"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    missing("chromium is not installed")
-sync_api = needed("playwright.sync_api")
-
-OPTIONS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-MILLISECONDS = PATIENCE * 1000
 
 
 def free_port() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.browser.chromium import CHROMIUM, MILLISECONDS, OPTIONS, sync_api
 from tests.clients.processes import (
     PATIENCE,
     Answer,
@@ -31,28 +31,20 @@ from tests.clients.processes import (
     ask,
     credential,
     environment,
-    missing,
-    needed,
     needed_program,
 )
 
 PAGE = (Path(__file__).parent / "hostile_page.html").read_bytes()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    missing("chromium is not installed")
-sync_api = needed("playwright.sync_api")
 
-OPTIONS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+MISLED = (  # by these, the browser leaves the guarding to the proxy
+    *OPTIONS,
     # The attacker's names lead to this machine, as they do once the attacker has bound them anew.
     "--host-resolver-rules=MAP *.example 127.0.0.1",
     # Newer versions of Chromium keep some pages from this machine themselves, by other names from one to the next;
     # other browsers do not. Without this it would be the browser that is tested, not the proxy.
     ("--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets,"
      "BlockInsecurePrivateNetworkRequests"),
-]  # fmt: skip
-MILLISECONDS = PATIENCE * 1000
+)  # fmt: skip
 
 READS = "/voices/v1/voices"
 SPENDS = "/tts/v1/voice"
@@ -287,7 +279,7 @@ def laptop(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS, env=environment())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=MISLED, env=environment())
         yield browser
         browser.close()
 

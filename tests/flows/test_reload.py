@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -243,19 +243,15 @@ async def test_what_comes_back_in_time_is_not_ended_by_its_retirement(proxies: P
 # -- minted tokens ----------------------------------------------------------------------------------------------------
 
 
-class Mints:
-    """An upstream that mints tokens when its gate is open, and says what each other request was shown."""
+class Serving:
+    """An upstream of its own kind, and its end: what is open then is cut."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.asked = asyncio.Event()
         self.port = 0
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def start(self) -> Mints:
+    async def start(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -265,6 +261,20 @@ class Mints:
         self._server.close()
         for writer in [*self._open]:
             writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+
+class Mints(Serving):
+    """An upstream that mints tokens when its gate is open, and says what each other request was shown."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+        super().__init__()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -360,25 +370,12 @@ CALLERS, STREAMS, TUNNELS, RELOADS = 24, 4, 4, 36
 CHUNKS = 40
 
 
-class Echo:
+class Echo(Serving):
     """An upstream that says which one it is and what it was shown, streams slowly, and gives bytes of tunnels back."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def start(self) -> Echo:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in [*self._open]:
-            writer.transport.abort()
+        super().__init__()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
