@@ -68,7 +68,7 @@ MEANINGS: Mapping[Code, str] = {
     Code.LIMITS_UNAVAILABLE: "Redis cannot be asked, and `limits.shared_failure` is `closed`.",
     Code.DESCRIPTORS_EXHAUSTED: "No file descriptor is left for a connection to the upstream. Raise `ulimit -n`, or "
     "set `limits.connections` lower.",
-    Code.HEAD_TOO_LARGE: "The request head is larger than `size.head`.",
+    Code.HEAD_TOO_LARGE: "The request head is larger than `size.head`, or has more than 128 fields.",
     Code.INTERNAL: "A defect of the proxy. Its standard error has the details; please report it.",
     Code.DRAINING: "The proxy is stopping. Send the request again.",
     Code.CREDENTIAL_UNAVAILABLE: "There is no valid credential just now. `Retry-After` says when to try again.",

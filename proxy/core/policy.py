@@ -90,9 +90,12 @@ def decide(policy: Policy, head: RequestHead, now: float, *, caller: Caller | No
         message = f"{method} is not an operation at this path; {allowed} is."
         shape = _default_shape(policy, path)
         return Deny(Code.METHOD_NOT_ALLOWED, message, caller=caller, shape=shape, allow=allowed)
+    onward = head.target  # byte for byte, a "?" without anything behind it included
     if query:
-        query = strip_query(query, operation.keeps_query)
-    return _judge(policy, head, f"{path}?{query}" if query else path, caller, operation)
+        kept = strip_query(query, operation.keeps_query)
+        if kept != query:
+            onward = f"{path}?{kept}" if kept else path
+    return _judge(policy, head, onward, caller, operation)
 
 
 def decide_preflight(policy: Policy, head: RequestHead) -> Preflight | Deny:

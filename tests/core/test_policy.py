@@ -465,7 +465,7 @@ def test_a_token_offered_as_a_subprotocol_stays_here_and_what_a_browser_needs_is
     ("target", "out"),
     [
         ("/tts/v1/voices?filter=language=en", "/tts/v1/voices?filter=language=en"),
-        ("/tts/v1/voices?", "/tts/v1/voices"),
+        ("/tts/v1/voices?", "/tts/v1/voices?"),
         ("/tts/v1/voices?token=x", "/tts/v1/voices"),
         ("/tts/v1/voices?a=1&key=x&b=%41", "/tts/v1/voices?a=1&b=%41"),
         ("/voices/v1/voices/a%C3%A9?x=%2e%2E", "/voices/v1/voices/a%C3%A9?x=%2e%2E"),

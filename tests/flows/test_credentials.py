@@ -93,6 +93,10 @@ async def test_a_query_of_credentials_alone_leaves_no_question_mark(proxy: Proxy
     assert (await proxy.pass_head(request(f"GET /things?token={THEIRS}"))).target == "/things"
 
 
+async def test_an_empty_query_is_sent_as_it_was_judged(proxy: Proxy) -> None:
+    assert (await proxy.pass_head(request("GET /things?"))).target == "/things?"
+
+
 async def test_other_parameters_keep_their_order_and_spelling(proxy: Proxy) -> None:
     target = "/things?b=%7e&a=1&a=2&&keys=3&=4&tokens=5&c+d=e+f"
     assert (await proxy.pass_head(request(f"GET {target}"))).target == target

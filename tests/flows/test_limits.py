@@ -11,6 +11,7 @@ import pytest
 from proxy.core.errors import Code
 from proxy.core.model import SizeLimits, TimeLimits
 from proxy.observe.record import Ending
+from proxy.wire.head import MOST_FIELDS
 from proxy.wire.tunnel import STUCK
 from tests.proxies import ClockLoop, Proxies, Proxy
 from tests.snapshots import SOCKET, make_snapshot, upstream_at
@@ -39,7 +40,7 @@ async def _refused(proxy: Proxy, caller: Wire, status: int, code: str) -> None:
     got = await caller.message()
     assert (got.head.status, code.encode() in got.body) == (status, True)
     assert got.head.get("Connection") == "close"
-    await caller.gone(3)
+    await caller.gone()
 
 
 # -- sizes ------------------------------------------------------------------------------------------------------------
@@ -69,6 +70,23 @@ async def test_a_head_over_the_limit_is_431(limited: Proxy, ended: bool) -> None
     caller = await limited.caller()
     await caller.send(raw if ended else raw[:4100])
     await _refused(limited, caller, 431, "head_too_large")
+
+
+async def test_as_many_fields_as_the_limit_are_served_and_one_more_is_431(limited: Proxy) -> None:
+    raw = request("GET /things")
+    room = MOST_FIELDS - raw.count(b"\r\n") + 2  # the request line and the empty one are no fields
+    fields = [f"X-{number}: x" for number in range(room + 1)]
+    assert (await limited.pass_on(request("GET /things", *fields[:-1]))).got.head.status == 200
+    caller = await limited.caller()
+    await caller.send(request("GET /things", *fields))
+    await _refused(limited, caller, 431, "head_too_large")
+
+
+async def test_a_field_name_of_256_characters_is_served_and_a_longer_one_is_400(limited: Proxy) -> None:
+    assert (await limited.pass_on(request("GET /things", "x" * 256 + ": y"))).got.head.status == 200
+    caller = await limited.caller()
+    await caller.send(request("GET /things", "x" * 257 + ": y"))
+    await _refused(limited, caller, 400, "256 characters")
 
 
 async def test_a_body_up_to_the_limit_is_served(limited: Proxy) -> None:
@@ -161,7 +179,7 @@ async def test_a_body_that_is_refused_and_does_not_come_ends_the_connection(limi
     await caller.send(request("POST /nothing", "Content-Length: 5"))
     assert (await caller.message()).head.status == 404
     await clock.advance(TIME.keep_alive + 1)
-    await caller.gone(3)
+    await caller.gone()
 
 
 @on_a_clock

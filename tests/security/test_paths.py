@@ -115,7 +115,7 @@ def _faults(exact: Policy, lower: Policy, attempt: Attempt, seen: Message) -> li
     faults = []
     path, mark, query = attempt.target.partition("?")
     kept = strip_query(query, frozenset({"key"}))
-    if seen.head.target not in {path + mark + kept, path if not kept else None}:
+    if seen.head.target != (path if query and not kept else path + mark + kept):
         faults.append(f"{seen.head.target} is not what was judged")
     fields = dict(seen.head.fields)
     handshake = "Upgrade" in fields

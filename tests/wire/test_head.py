@@ -87,6 +87,8 @@ BAD_REQUESTS = {
     "an empty coding": LINE + b"Transfer-Encoding:\r\n\r\n",
     "an empty coding and a length": LINE + b"Transfer-Encoding: \r\nContent-Length: 1\r\n\r\n",
     "gzip": LINE + b"Transfer-Encoding: gzip\r\n\r\n",
+    "a tab before the coding": LINE + b"Transfer-Encoding:\tchunked\r\n\r\n",
+    "a tab after the coding": LINE + b"Transfer-Encoding: chunked\t\r\n\r\n",
     "gzip and chunked": LINE + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
     "chunked and gzip": LINE + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
     "chunked twice": LINE + b"Transfer-Encoding: chunked, chunked\r\n\r\n",
