@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import Certificates
 from tests.deploy import under_seccomp
-from tests.processes.running import Processes, ask, key_of
+from tests.processes.running import Processes, TellingUpstream, ask, key_of
 from tests.wires import Wire, bounded, request
 
 ROOT = Path(__file__).parents[2]
@@ -124,13 +125,16 @@ def _is_filtered(pid: int) -> bool:
 @with_seccomp
 @pytest.mark.parametrize("kind", ["the profile", pytest.param("the unit's filter", marks=with_systemd)])
 async def test_the_proxy_does_all_that_it_does(processes: Processes, tmp_path: Path, kind: str) -> None:
-    """A unix socket and TCP, a key from a command, a reload, metrics, a sandbox, the end; no memory made executable."""
+    """A unix socket and TCP, TLS, a key from a command, a reload, metrics, a sandbox, the end; no executable memory."""
     profile = tmp_path / "profile.json"
     profile.write_text(json.dumps(PROFILE if kind == "the profile" else _filter_of_the_unit()))
+    certificates = Certificates(tmp_path)
+    secure = TellingUpstream()
+    await secure.start(certificates.good("localhost"))
     configuration = {
         "listen": f"unix:{tmp_path}/proxy.sock",
         "admin": "127.0.0.1:0",
-        "upstreams": {"inworld": {"url": f"http://localhost:{processes.upstream.port}"}},
+        "upstreams": {"inworld": {"url": f"https://localhost:{secure.port}", "ca": certificates.ca_file}},
         "credentials": {"one": {"kind": "api-key", "secret": {"exec": ["echo", key_of("filtered")]}}},
     }
     (tmp_path / "proxy.yaml").write_text(json.dumps(configuration))
@@ -147,6 +151,7 @@ async def test_the_proxy_does_all_that_it_does(processes: Processes, tmp_path: P
     assert (await running.metrics())["requests_accepted_total"] == 1
     assert await running.stop() == 0
     assert "WARNING" not in running.said
+    await secure.cleanup()
 
     sandboxed = await processes.begin_with("two", "--sandbox", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
                                            before=before)  # fmt: skip
