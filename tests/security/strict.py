@@ -130,7 +130,7 @@ def read_answer(data: bytes, method: str, *, closed: bool) -> Answer:
         return Answer(head, status, b"", position)
     if codings and version == b"HTTP/1.0":
         raise Malformed("a coding in HTTP/1.0")
-    length = _length(head, b"\t")
+    length = _length(head)
     rest = data[position:]
     if length is None:
         content, size = _chunks(rest, head, extensions=True, trailers=True)
@@ -174,17 +174,17 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     if not colon or not name or not set(name) <= _TOKEN:
         raise Malformed("field name")
     name = name.lower()
-    # Readers of requests differ on a tab beside a coding, so it is left for whoever asks how the body is framed.
+    # Readers differ on a tab beside a coding: it stays part of the value, which then is none that is known.
     return name, value.strip(b" " if name == b"transfer-encoding" else b" \t")
 
 
-def _length(head: Head, around_coding: bytes = b"") -> int | None:
-    """The body's length in bytes; None when it is chunked. ``around_coding``: what may stand there besides blanks."""
+def _length(head: Head) -> int | None:
+    """The body's length in bytes; None when it is chunked."""
     codings, lengths = head.all(b"transfer-encoding"), head.all(b"content-length")
     if len(codings) + len(lengths) > 1:
         raise Malformed("framed twice")
     if codings:
-        if codings[0].strip(around_coding + b" ").lower() != b"chunked":
+        if codings[0].lower() != b"chunked":
             raise Malformed("coding")
         return None
     if not lengths:

@@ -224,6 +224,7 @@ BAD_RESPONSES = {
     "no colon": b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
     "no name": b"HTTP/1.1 200 OK\r\n: a\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+    "a tab beside the coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\t\r\n\r\n",
     "two codings": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
 }
 
