@@ -29,7 +29,7 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"+) ([\x21-\x7e\x80-\xff]+) HTTP/(
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _TABBED_CODING = re.compile(rb"(?:^|\n)transfer-encoding:[^\r]*\t", re.IGNORECASE)
 """RFC 9110 allows a tab around a value, and readers differ on it beside a coding (aiohttp refuses such a request, and
-takes such an answer for one that is not chunked). Whoever stands beside this proxy must see the framing that it sees."""
+takes such an answer for one that is not chunked). Whoever stands beside this proxy must see its framing."""
 
 MOST_FIELDS = 128
 """Fields in a caller's head (Apache and Envoy have 100). Each costs time of its own: reading 2,900 short ones of 30 KiB
