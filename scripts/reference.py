@@ -46,7 +46,8 @@ MEANINGS: Mapping[Code, str] = {
     Code.TOKEN_MINT_REFUSED: "A minted token would have all the power of the key, so nobody may mint. Point the client "
     "at the proxy instead.",
     Code.ORIGIN_NOT_ALLOWED: "A web page of an origin that is not under `origins`.",
-    Code.CROSS_SITE_REQUEST: "A browser says that another site's page made the request.",
+    Code.CROSS_SITE_REQUEST: "A browser says that another site's page made the request, or does not say whether one "
+    "did (a name under `hosts`, plain HTTP, no `callers`).",
     Code.NO_OPERATION: "The path is in no catalogue. Correct it, or add the operation to a catalogue of your own.",
     Code.NO_ROUTE: "The operation is known and no route serves it. Add one under `routes`.",
     Code.METHOD_NOT_ALLOWED: "The path is known, with other methods; `Allow` names them.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import assert_never
 
-from proxy.core.browser import check_host, check_site
+from proxy.core.browser import check_silence, check_site, judge_host
 from proxy.core.cors import Preflight, preflight_lines
 from proxy.core.errors import Code
 from proxy.core.headers import has_member, list_members
@@ -212,13 +212,18 @@ def _check_origin(policy: Policy, head: RequestHead) -> tuple[Code, str] | None:
     """Host allow-list (DNS rebinding), and what browsers say about where a request comes from."""
     noted = head.noted
     host = noted.get(b"host")
+    told = False
     if host is not None:
-        refused = check_host(host, policy.hosts)
+        refused, told = judge_host(host, policy.hosts)
         if refused is not None:
             return refused
     elif head.version == 11:
         return Code.BAD_REQUEST, "An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2)."
-    return check_site(noted.get(b"origin"), noted.get(b"sec-fetch-site"), policy.origins)
+    origin, site = noted.get(b"origin"), noted.get(b"sec-fetch-site")
+    if origin is not None or site is not None:
+        return check_site(origin, site, policy.origins)
+    # A page cannot show a token without asking first (CORS), so where one is needed silence gives nothing away.
+    return None if told or policy.anonymous is None else check_silence(head.kept)
 
 
 def _default_shape(policy: Policy, path: str) -> ErrorShape:

@@ -110,6 +110,12 @@ ATTACKS = (
 )
 PLACES = ("same-site", "cross-site")
 """Where the page is from: another port of this very address, or another host."""
+ADDRESS, NAME = "127.0.0.1", "laptop.example"
+"""What the proxy is called: of the first a browser says where a request comes from, of the second it never does.
+
+``Sec-Fetch-Site`` goes to HTTPS and to loopback alone (Fetch Metadata, section 3; Secure Contexts, section 3.1), Origin
+not with a simple GET: whoever listed the name under ``hosts`` has the proxy judge by silence.
+"""
 REBOUND = ("rebind.example", "evil.localhost", "0.0.0.0")
 """Names of the proxy's own address and port that are not its names; the second needs no DNS at all."""
 REBOUND_ATTACKS = (
@@ -143,13 +149,16 @@ class _Pages(BaseHTTPRequestHandler):
     """The attacker's server."""
 
     protocol_version = "HTTP/1.1"
+    server: Pages
 
     def do_GET(self) -> None:
         """The page; or on to where it wants the browser to go; or a policy that is violated at once."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path, _, query = self.path.partition("?")
         status, fields, body = 200, {"Content-Type": "text/html; charset=utf-8"}, PAGE
-        if path == "/to":
+        if path == "/told":
+            self.server.told.append(tuple(self.headers.get(name) for name in ("Origin", "Sec-Fetch-Site")))
+        elif path == "/to":
             status, fields, body = 307, {"Location": query}, b""
         elif path == "/reporting":
             fields["Content-Security-Policy"] = f"img-src 'none'; report-uri {query}"
@@ -176,6 +185,8 @@ class Pages(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Pages)
         self.port = self.server_address[1]
+        self.told: list[tuple[str | None, ...]] = []
+        """Origin and ``Sec-Fetch-Site`` of whatever asked for /told."""
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -211,6 +222,14 @@ class Laptop:
             "same-site": f"http://127.0.0.1:{self.hostile.port}",
             "cross-site": f"http://attacker.example:{self.hostile.port}",
         }
+
+    def at(self, name: str) -> str:
+        """The proxy, by this name."""
+        return f"http://{name}:{self.port}"
+
+    def origins_beside(self, name: str) -> dict[str, str]:
+        """The same, for a proxy of this name."""
+        return self.origins | {"same-site": f"http://{name}:{self.hostile.port}"}
 
     @property
     def friend(self) -> str:
@@ -263,6 +282,7 @@ def laptop(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "laptop",
         {
             "origins": [f"http://127.0.0.1:{friendly.port}"],
+            "hosts": [NAME],
             # A key that may do everything: no lack of permission must be what stops a page.
             "credentials": {"workspace": credential("full")},
             "routes": [{"operations": "*", "credential": "workspace"}],
@@ -336,15 +356,28 @@ def attack_and_wait(page: Any, name: str, address: str) -> str:
         return attack(page, name, address)
 
 
+@pytest.mark.parametrize("name", [ADDRESS, NAME])
 @pytest.mark.parametrize("tried", ATTACKS, ids=str)
 def test_no_page_of_another_origin_spends_the_key_or_reads_a_byte(
-    unspent: Laptop, opened: Callable[[str], Any], tried: Attack
+    unspent: Laptop, opened: Callable[[str], Any], tried: Attack, name: str
 ) -> None:
-    address = unspent.proxy.url + tried.path
-    observed = {place: attack(opened(origin), tried.name, address) for place, origin in unspent.origins.items()}
+    address = unspent.at(name) + tried.path
+    origins = unspent.origins_beside(name)
+    observed = {place: attack(opened(origin), tried.name, address) for place, origin in origins.items()}
     assert set(observed.values()) <= NOTHING, observed
     expected = [tried.line(403, tried.code)] * len(observed)
     assert unspent.answered(expected) == Counter(expected)
+
+
+@pytest.mark.parametrize(("name", "said"), [(ADDRESS, "cross-site"), (NAME, None)])
+def test_what_a_browser_says_of_an_image_depends_on_what_the_server_is_called(
+    laptop: Laptop, opened: Callable[[str], Any], name: str, said: str | None
+) -> None:
+    """So what was refused above by the name that is not loopback's was refused for the browser's silence."""
+    laptop.hostile.told.clear()
+    address = f"http://{name}:{laptop.hostile.port}/told"
+    assert attack(opened(laptop.origins["cross-site"]), "image", address) == "error", "it is a page"
+    assert laptop.hostile.told == [(None, said)]
 
 
 def test_a_page_of_no_origin_spends_nothing_whichever_way_the_browser_says_so(
@@ -359,13 +392,16 @@ def test_a_page_of_no_origin_spends_nothing_whichever_way_the_browser_says_so(
 
 @pytest.mark.parametrize("way", LEAVES)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_page_that_sends_the_browser_here_spends_nothing(unspent: Laptop, browser: Any, way: str, place: str) -> None:
+@pytest.mark.parametrize("name", [ADDRESS, NAME])
+def test_a_page_that_sends_the_browser_here_spends_nothing(
+    unspent: Laptop, browser: Any, way: str, place: str, name: str
+) -> None:
     script, method, code = LEAVES[way]
     tried = Attack(way, READS if method == "GET" else SPENDS, method, code)
-    address = unspent.proxy.url + tried.path
+    address = unspent.at(name) + tried.path
     context = browser.new_context()
     page = context.new_page()
-    page.goto(unspent.origins[place])
+    page.goto(unspent.origins_beside(name)[place])
     with context.expect_event("response", lambda answer: answer.url == address, timeout=MILLISECONDS) as answered:
         # Later, so that what is asked of the page is over before the page is.
         page.evaluate(f"(at) => {{ setTimeout(() => {{ {script} }}) }}", address)
@@ -449,6 +485,20 @@ def test_no_name_that_was_bound_anew_leads_to_the_operators(
     assert_nothing_was_reloaded(unspent)
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tried", [tried for tried in OPERATORS if tried.name not in ("fetch", "json")], ids=str)
+def test_by_a_name_of_which_browsers_say_nothing_the_operators_paths_tell_a_page_nothing_either(
+    unspent: Laptop, opened: Callable[[str], Any], tried: Attack, place: str
+) -> None:
+    """Silence is answered here, so that people can look: a GET costs and changes nothing, and no page reads it."""
+    page = opened(unspent.origins_beside(NAME)[place])
+    address = unspent.admin.replace(ADDRESS, NAME) + tried.path
+    with page.context.expect_event("response", lambda answer: answer.url == address, timeout=MILLISECONDS) as answered:
+        assert attack(page, tried.name, address) in NOTHING
+    assert answered.value.status == (200 if tried.method == "GET" else 403)
+    assert_nothing_was_reloaded(unspent)
+
+
 def assert_nothing_was_reloaded(laptop: Laptop) -> None:
     """Does the operator's own view say so?"""
     state = ask(laptop.admin, "GET", "/readyz").json()["reload"]
@@ -502,12 +552,13 @@ def test_a_name_that_is_not_ours_is_refused_by_both_listeners_without_a_browser_
     [("json", SPENDS), ("json_xhr", SPENDS), ("post_text", SPENDS), ("fetch", READS), ("xhr", READS),
      *(("socket", path) for path in SOCKETS.values())],
 )  # fmt: skip
+@pytest.mark.parametrize("called", [ADDRESS, NAME])
 def test_the_same_page_from_an_origin_that_is_listed_may_call(
-    laptop: Laptop, opened: Callable[[str], Any], name: str, path: str
+    laptop: Laptop, opened: Callable[[str], Any], name: str, path: str, called: str
 ) -> None:
     """So what was refused above was refused for where it came from, and the page would have seen what it got."""
     laptop.sandbox.forget()
-    observed = attack(opened(laptop.friend), name, laptop.proxy.url + path)
+    observed = attack(opened(laptop.friend), name, laptop.at(called) + path)
     assert observed == "open" if name == "socket" else observed.startswith("readable 200 ")
     seen = laptop.sandbox.only()
     assert (seen["credential"], seen["target"].partition("?")[0]) == ("full", path.partition("?")[0])
@@ -537,6 +588,20 @@ def test_a_person_types_the_address_and_reads(laptop: Laptop, browser: Any, name
     assert laptop.answered(served) == Counter(served)
 
 
+def test_a_person_who_types_a_name_of_which_browsers_say_nothing_is_told_what_to_do(
+    unspent: Laptop, browser: Any
+) -> None:
+    """What a person typed and what a page had fetched look alike there."""
+    page = browser.new_page()
+    answer = page.goto(unspent.at(NAME) + READS)
+    told = page.locator("body").inner_text()
+    page.close()
+    assert answer.status == 403
+    assert [each for each in (SITE, "http://127.0.0.1", "`callers`", "TLS") if each not in told] == []
+    expected = [Line("GET", READS, 403, SITE)]
+    assert unspent.answered(expected) == Counter(expected)
+
+
 def test_an_address_that_a_person_opens_and_that_leads_on_to_the_proxy_counts_as_typed(
     laptop: Laptop, browser: Any
 ) -> None:
@@ -557,13 +622,15 @@ def test_an_address_that_a_person_opens_and_that_leads_on_to_the_proxy_counts_as
     assert laptop.answered(expected) == Counter(expected)
 
 
-def test_programs_are_not_asked_where_they_come_from(laptop: Laptop) -> None:
+@pytest.mark.parametrize("name", [ADDRESS, NAME])
+def test_programs_are_not_asked_where_they_come_from(laptop: Laptop, name: str) -> None:
     curl = needed_program("curl")
     before = laptop.tally()
     laptop.sandbox.forget()
     for arguments in ([READS], [SPENDS, "--json", json.dumps(BODY)]):
-        address = laptop.proxy.url + arguments[0]
+        address = laptop.at(name) + arguments[0]
         command = [curl, "--silent", "--max-time", "20", "--output", "-", "--write-out", "\n%{http_code}", address]
+        command += ["--resolve", f"{NAME}:{laptop.port}:{ADDRESS}"]
         done = subprocess.run(
             [*command, *arguments[1:]], capture_output=True, text=True, check=True, env=environment(), timeout=PATIENCE
         )

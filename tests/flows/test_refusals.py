@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.proxies import Proxies, Proxy
-from tests.snapshots import ALL_POWERS, SOCKET, make_snapshot, upstream_at, with_policy
+from tests.snapshots import ALL_POWERS, HOSTS, SOCKET, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, chunked, request
 
 
@@ -133,6 +133,40 @@ async def test_a_web_page_cannot_spend_the_key(
     assert upstream.count == (status == 200)
     if status == 200:
         assert not {"origin", "sec-fetch-site"} & {*upstream.requests[0].head.names}
+
+
+@pytest.mark.parametrize(
+    ("host", "agent", "fields", "status"),
+    [("laptop.test", "Mozilla/5.0 (X11) Chrome/140.0", (), 403), ("laptop.test:80", "Mozilla/5.0 Firefox/140", (), 403),
+     ("laptop.test", "Mozilla/5.0 Safari/604.1", ("Referer: http://laptop.test/",), 403),
+     ("laptop.test", "Mozilla/5.0", ("Origin: https://ours.example",), 200),
+     ("laptop.test", "Mozilla/5.0", ("Origin: http://laptop.test",), 403),
+     ("laptop.test", "Mozilla/5.0", ("Sec-Fetch-Site: none",), 200),
+     ("laptop.test", "curl/8.5.0", (), 200), ("laptop.test", None, (), 200),
+     ("127.0.0.1:8080", "Mozilla/5.0", (), 200), ("localhost", "Mozilla/5.0", (), 200),
+     ("[::1]", "Mozilla/5.0", (), 200)],
+)  # fmt: skip
+async def test_a_web_page_cannot_spend_the_key_by_a_name_of_which_browsers_say_nothing(
+    proxies: Proxies, host: str, agent: str | None, fields: tuple[str, ...], status: int
+) -> None:
+    """To a name that is not this machine's, over plain HTTP: an image comes without Origin and Sec-Fetch-Site."""
+    upstream = await proxies.upstream()
+    snapshot = make_snapshot(upstream_at(upstream.port))
+    named = with_policy(snapshot, hosts=HOSTS | {"laptop.test"}, origins=frozenset({"https://ours.example"}))
+    proxy = await proxies.start(named, upstream)
+    upstream.always(OK)
+    caller = await proxy.caller()
+    for _ in range(2):  # the second time, the connection may remember the answer
+        lines = ("Accept: image/*", *(() if agent is None else (f"User-Agent: {agent}",)), *fields)
+        await caller.send(request("GET /things", *lines, host=host))
+        got = await caller.message()
+        assert got.head.status == status
+        if status == 403:
+            code = b"origin_not_allowed" if "Origin: http://laptop.test" in fields else b"cross_site_request"
+            assert code in got.content
+    assert upstream.count == (status == 200)
+    for seen in upstream.requests:
+        assert seen.head.get("User-Agent") == agent
 
 
 async def test_a_preflight_is_not_answered_with_permission(proxy: Proxy) -> None:
