@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
 from tests.proxies import ClockLoop, Proxies, Proxy
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, Unhurried
 from tests.wires import ScriptedUpstream
 
 pytest_plugins = ("tests.secrets_watch",)
@@ -65,6 +65,22 @@ async def clock() -> ClockLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, ClockLoop)
     return loop
+
+
+@pytest.fixture
+async def still_clock(clock: ClockLoop) -> ClockLoop:
+    """The same, and it stands still while the test does not move it."""
+    clock.stand_still()
+    return clock
+
+
+@pytest.fixture
+def unhurried() -> Iterator[Unhurried]:
+    """The product waits for Redis as long as a busy machine takes to answer, until the test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = Unhurried(patch)
+        made.begin()
+        yield made
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from proxy.observe.metrics import Metrics
 from proxy.observe.record import Ending, Record
 from proxy.wire.server import DataServer
 from tests.snapshots import make_snapshot, upstream_at
-from tests.wires import OK, Head, Message, ScriptedUpstream, Wire, bounded, connect
+from tests.wires import OK, PATIENCE, Head, Message, ScriptedUpstream, Wire, bounded, connect
 
 
 class ClockLoop(asyncio.SelectorEventLoop):
@@ -23,9 +23,17 @@ class ClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._ahead = 0.0
+        self._stands_at: float | None = None
 
     def time(self) -> float:
-        return super().time() + self._ahead
+        return (super().time() if self._stands_at is None else self._stands_at) + self._ahead
+
+    def stand_still(self) -> None:
+        """From now on only the test moves it: where a hundredth of a second counts, no machine is fast enough.
+
+        Nothing here bounds a wait then; what hangs ends with pytest's own limit.
+        """
+        self._stands_at = super().time()
 
     async def advance(self, seconds: float) -> None:
         """Puts the clock forward and lets everything happen that is due by then."""
@@ -152,7 +160,7 @@ class Proxy:
             self.faults.append(f"{active} upstream connections are still in use")
         tasks = [*server._tasks]
         if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=1)
+            _, pending = await asyncio.wait(tasks, timeout=PATIENCE)
             self.faults.extend(pending)
         if server.connections or server.tunnels:
             self.faults.append((server.connections, server.tunnels))

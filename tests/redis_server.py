@@ -21,6 +21,27 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+class Unhurried:
+    """How long the product waits for Redis: its own fraction of a second, or as long as a busy machine may take.
+
+    Where Redis is well, a machine that is busy with something else must not make the product go on without it, which
+    is what it is there for. Where Redis is gone, the product's own times are what is tested. The minute
+    that is set here is the client's own five seconds in fact.
+    """
+
+    TIMES = ("leases.PATIENCE", "shared.PATIENCE", "shared.ROUND_TRIP", "shared.OPENING")
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def begin(self) -> None:
+        for name in self.TIMES:
+            self._patch.setattr(f"proxy.limits.{name}", 60.0)
+
+    def end(self) -> None:
+        self._patch.undo()
+
+
 class RedisServer:
     """The process, which can be killed and started again at the same address."""
 

@@ -31,7 +31,7 @@ DOCUMENTS = sorted(ROOT.glob("*.md"))
 DATA, ADMIN = "127.0.0.1:8080", "127.0.0.1:9464"
 """Where the documents say that the proxy is. Here it is somewhere else, so that a proxy at work is left alone."""
 
-START_SECONDS, RUN_SECONDS = 30, 30
+START_SECONDS, RUN_SECONDS = 100, 100
 KEY = base64.b64encode(b"id:secret").decode()
 
 

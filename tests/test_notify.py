@@ -15,7 +15,7 @@ from proxy.notify import Notifier
 @pytest.fixture
 def told() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         yield sock
 
 

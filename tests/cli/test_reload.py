@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 from proxy.callers.token import digest_token
-from tests.cli.test_serve import ROOT, ask, end, serving
+from tests.cli.test_serve import PATIENCE, ROOT, ask, end, serving
 from tests.settings.test_examples import ENVIRON
 
 ONE, TWO = "token-of-caller-one", "token-of-caller-two"
@@ -67,7 +67,7 @@ class Running(NamedTuple):
         return said
 
     def status_for(self, token: str) -> int:
-        connection = http.client.HTTPConnection(self.data, timeout=10)
+        connection = http.client.HTTPConnection(self.data, timeout=PATIENCE)
         connection.request("GET", "/voices/v1/voices", headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
         answer.read()
@@ -78,7 +78,7 @@ class Running(NamedTuple):
         return self.status_for(ONE), self.status_for(TWO)
 
     def metric(self, name: str) -> float:
-        connection = http.client.HTTPConnection(self.admin, timeout=10)
+        connection = http.client.HTTPConnection(self.admin, timeout=PATIENCE)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
@@ -123,7 +123,7 @@ def test_on_sighup_and_by_post_the_file_is_read_again(upstream: int, tmp_path: P
         assert f"configuration reloaded from {path} (SIGHUP" in proxy.until("configuration reloaded")
         assert proxy.served() == (401, 200)
         assert proxy.metric("configuration_loaded_timestamp_seconds") > began
-        connection = http.client.HTTPConnection(proxy.admin, timeout=10)
+        connection = http.client.HTTPConnection(proxy.admin, timeout=PATIENCE)
         connection.request("POST", "/reload")
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())["status"]) == (200, "reloaded")
@@ -228,7 +228,7 @@ def test_whoever_closes_the_terminal_ends_the_proxy_in_it() -> None:
         proxy = Running(process, "", "")
         proxy.until("configuration reloaded")
         os.close(ours)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 def test_under_nohup_it_outlives_the_terminal() -> None:

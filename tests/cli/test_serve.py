@@ -20,7 +20,8 @@ import pytest
 from tests.settings.test_examples import ENVIRON, EXAMPLES, KEY
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30
+PATIENCE = 100
+"""Seconds for all that one process does; a few, when nothing else runs."""
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def serving(*arguments: str, environ: Mapping[str, str]) -> Iterator[tuple[subpr
 
 
 def ask(address: str, path: str, *, host: str | None = None) -> tuple[int, dict[str, object]]:
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     connection.request("GET", path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
     body = json.loads(answer.read())
@@ -61,7 +62,7 @@ def ask(address: str, path: str, *, host: str | None = None) -> tuple[int, dict[
 
 def end(process: subprocess.Popen[str]) -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(timeout=10)
+    return process.wait(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ from proxy.callers.token import digest_token, spell_digest
 from tests.secrets_watch import WATCH
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for anything that must happen at all. No test waits so long when all is well."""
 
 BETWEEN = 0.08

@@ -189,7 +189,7 @@ def put(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
 
 def gone(pid: int) -> bool:
     """True once nothing but a corpse is left of a process."""
-    for _ in range(100):
+    for _ in range(1000):  # many more than it takes: a busy machine ends it later
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True

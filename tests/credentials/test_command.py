@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -18,9 +19,12 @@ from tests.credentials.conftest import gone, put
 
 PYTHON = sys.executable
 
+SLEEP = 60.0
+"""Seconds that a command sleeps which nobody may wait for; half of them are enough for a busy machine."""
+
 
 def run(
-    *argv: str, environ: Mapping[str, str] | None = None, named: tuple[str, ...] = (), limit: float = 10.0
+    *argv: str, environ: Mapping[str, str] | None = None, named: tuple[str, ...] = (), limit: float = SLEEP
 ) -> bytes:
     return run_command(argv, environ or {}, named, threading.Event(), time_limit=limit)
 
@@ -73,16 +77,12 @@ def test_its_standard_error_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> N
 
 
 def test_one_that_never_ends_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
-    code = f"""
-import subprocess, sys, time, pathlib
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-pathlib.Path({str(tmp_path / "pids")!r}).write_text(str(child.pid))
-time.sleep(60)
-"""
+    # A shell, which starts so fast that the second is enough on a busy machine too.
+    code = f"/bin/sleep 60 & echo $! > '{tmp_path}/pids'; wait"
     began = time.monotonic()
     with pytest.raises(SecretError, match="took too long"):
-        run(PYTHON, "-c", code, limit=1.0)
-    assert time.monotonic() - began < 5
+        run("/bin/sh", "-c", code, limit=1.0)
+    assert time.monotonic() - began < SLEEP / 2
     assert gone(int((tmp_path / "pids").read_text()))
 
 
@@ -92,24 +92,24 @@ def test_one_that_closes_its_output_and_stays_is_killed_too() -> None:
 
 
 def test_one_that_prints_without_end_is_killed() -> None:
-    began = time.monotonic()
-    with pytest.raises(SecretError, match="printed more than any secret"):
+    with pytest.raises(SecretError, match="printed more than any secret"):  # and not: took too long
         run(PYTHON, "-c", "import sys\nwhile True: sys.stdout.write('x' * 65536)")
-    assert time.monotonic() - began < 5
     assert len(run(PYTHON, "-c", f"print('x' * {LARGEST_OUTPUT - 1})")) == LARGEST_OUTPUT
 
 
 def test_an_agent_that_it_leaves_behind_does_not_keep_us() -> None:
-    code = """
-import os, sys, time
-print("x", flush=True)
-if os.fork() == 0:
-    time.sleep(3)
+    code = f"""
+import os, time
+agent = os.fork()
+if agent == 0:
+    time.sleep({SLEEP})
     os._exit(0)
+print(agent, flush=True)
 """
     began = time.monotonic()
-    assert run(PYTHON, "-c", code) == b"x\n"
-    assert time.monotonic() - began < 2
+    agent = int(run(PYTHON, "-c", code))
+    assert time.monotonic() - began < SLEEP / 2
+    os.kill(agent, signal.SIGKILL)  # it was still there
 
 
 def test_it_ends_when_we_are_told_to_stop() -> None:
@@ -118,7 +118,7 @@ def test_it_ends_when_we_are_told_to_stop() -> None:
     began = time.monotonic()
     with pytest.raises(SecretError):
         run_command((PYTHON, "-c", "import time; time.sleep(60)"), {}, (), stop)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SLEEP / 2
 
 
 def test_one_that_is_killed_by_somebody_else_is_a_fault() -> None:

@@ -340,14 +340,17 @@ async def test_a_compressed_answer_is_never_unpacked(serve: Serve) -> None:
 async def test_a_slow_answer_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.credentials.key_set.TIME_LIMIT", 0.2)
 
+    given_up = asyncio.Event()
+
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"{")
-        await asyncio.sleep(5)
+        await given_up.wait()
         return response
 
     assert "in time" in await reason_of(await serve(handler))
+    given_up.set()
 
 
 async def test_an_address_that_is_not_there_is_trouble() -> None:

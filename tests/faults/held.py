@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from proxy.wire.caller import WRITE_HIGH
 from tests.faults.bodies import CHUNKS, CLOSED, OLD
-from tests.faults.leaving import SOON
 from tests.faults.row import MARK, Row, left, whole
 from tests.faults.scene import Scene
 from tests.faults.steps import CLOSE, breaks, until
-from tests.wires import Wire, bounded, request, response
+from tests.wires import Wire, request, response
 
 _CHUNKED = request(f"POST /things?{MARK}", "Transfer-Encoding: chunked")
 _FILL = b"10000\r\n" + bytes(65536) + b"\r\n"
-_PIECE = b"c350\r\n" + bytes(50_000) + b"\r\n"
-_LAST = b"ea60\r\n" + bytes(60_000) + b"\r\n0\r\n\r\n"
+_PIECE = b"9c40\r\n" + bytes(40_000) + b"\r\n"
+_LITTLE = b"3e8\r\n" + bytes(1000) + b"\r\n"
+_LAST = b"1388\r\n" + bytes(5000) + b"\r\n0\r\n\r\n"
 
 
 async def _ends_while_the_caller_is_full(scene: Scene) -> None:
-    """The last piece of the answer is what fills the caller's buffer."""
+    """The last piece of the answer, which is read in one go because it is small, is what fills the caller's buffer."""
     scene.caller.stop_reading()
     wire = await scene.arrives()
     wire.feed(CHUNKS)
@@ -24,9 +25,10 @@ async def _ends_while_the_caller_is_full(scene: Scene) -> None:
     (connection,) = scene.proxy.server.pools["inworld"]._active
     assert connection.exchange is not None
     record, sent = connection.exchange._record, 0
-    while caller.transport.get_write_buffer_size() < 10_000:
-        wire.feed(_PIECE)
-        sent += len(_PIECE)
+    while (held := caller.transport.get_write_buffer_size()) < WRITE_HIGH - 2 * len(_LITTLE):
+        piece = _LITTLE if held else _PIECE
+        wire.feed(piece)
+        sent += len(piece)
         await until(lambda sent=sent: record.response_bytes >= sent)
     assert not caller._write_full
     wire.feed(_LAST)
@@ -61,7 +63,7 @@ async def _leaves_unread(scene: Scene) -> None:
     await until(lambda: any("upstream" in connection._held for connection in scene.proxy.server.connections))
     scene.leave(Wire.reset)
     try:
-        await bounded(scene.proxy.metrics.until(lambda metrics: metrics.in_flight == 0), 2 * SOON)
+        await scene.proxy.metrics.until(lambda metrics: metrics.in_flight == 0)
     finally:
         wire.reset()  # or else the two would hold each other until the idle limit
 

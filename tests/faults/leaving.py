@@ -17,7 +17,7 @@ from tests.snapshots import TOKEN, make_snapshot, upstream_at
 from tests.wires import OK, Wire, request, response
 
 SOON = 0.1
-"""Seconds within which the upstream hears of it."""
+"""Seconds within which the upstream hears of it: sooner than any timer of the product's would see to it."""
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"

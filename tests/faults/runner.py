@@ -191,6 +191,6 @@ async def _check_leaks(sockets: int) -> None:
             await asyncio.sleep(0)
 
     try:
-        await bounded(wait(), 2)
+        await bounded(wait())
     except TimeoutError:
         pytest.fail(f"{_open_sockets() - sockets} sockets are left, and {asyncio.all_tasks()}")

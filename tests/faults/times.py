@@ -17,10 +17,12 @@ from tests.snapshots import make_snapshot, upstream_at
 from tests.wires import OK, request, response
 
 TIME = TimeLimits(
-    head=10, keep_alive=20, body_idle=30, connect=5, tls=7, first_byte=40, idle=50, tunnel_idle=60,
-    upstream_keep_alive=15, upstream_max_age=1000,
+    head=100, keep_alive=200, body_idle=300, connect=50, tls=70, first_byte=400, idle=500, tunnel_idle=600,
+    upstream_keep_alive=150, upstream_max_age=10_000,
 )  # fmt: skip
-TOTAL = 3.0
+"""Far longer than a busy machine takes for what happens meanwhile: the clock is the test's own, but never stands."""
+
+TOTAL = 30.0
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n"
 
@@ -63,11 +65,11 @@ async def passes(scene: Scene, seconds: float) -> None:
     """The time goes by. Just before it is over, nothing has happened."""
     assert isinstance(scene.loop, ClockLoop)
     got = len(scene.caller.received)
-    await scene.loop.advance(seconds - 0.5)
+    await scene.loop.advance(0.8 * seconds)
     for _ in range(5):
         await scene.loop.advance(0)
     assert (scene.proxy.metrics.in_flight, len(scene.caller.received)) == (1, got), "before its time"
-    await scene.loop.advance(1.0)
+    await scene.loop.advance(0.2 * seconds + 1.0)
 
 
 def _is_asked(prop: object) -> bool:
@@ -122,10 +124,10 @@ async def _only_hints(scene: Scene) -> None:
     wire = await scene.arrives()
     assert isinstance(scene.loop, ClockLoop)
     for _ in range(3):
-        await scene.loop.advance(10)
+        await scene.loop.advance(0.25 * TIME.first_byte)
         wire.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
         await until(scene.has_read)
-    await passes(scene, TIME.first_byte - 30)
+    await passes(scene, 0.25 * TIME.first_byte)
 
 
 def silent_after_head(seconds: float) -> Step:
@@ -150,11 +152,11 @@ async def _head_stops(scene: Scene) -> None:
     assert isinstance(scene.loop, ClockLoop)
     await until(lambda: any(connection._head_begun for connection in scene.proxy.server.connections))
     for _ in range(3):
-        await scene.loop.advance(3)
+        await scene.loop.advance(0.25 * TIME.head)
         scene.caller.feed(b"X: y\r\n")
-    await scene.loop.advance(0.5)
+    await scene.loop.advance(0.05 * TIME.head)
     assert not scene.caller.received, "before its time"
-    await scene.loop.advance(1)
+    await scene.loop.advance(0.2 * TIME.head + 1.0)
 
 
 async def _takes_nothing(scene: Scene) -> None:
@@ -183,7 +185,7 @@ async def _streams_for_long(scene: Scene) -> None:
     assert isinstance(scene.loop, ClockLoop)
     for number in range(1, 50):
         await scene.caller.until(lambda caller, number=number: caller.received.count(b"4\r\nsome\r\n") == number)
-        await scene.loop.advance(TIME.idle - 1)
+        await scene.loop.advance(0.8 * TIME.idle)
         wire.feed(b"4\r\nsome\r\n" if number < 49 else b"0\r\n\r\n")
 
 
@@ -191,7 +193,7 @@ async def _just_in_time(scene: Scene) -> None:
     """The answer comes before the total is over, and nothing comes after it."""
     wire = await scene.arrives()
     assert isinstance(scene.loop, ClockLoop)
-    await scene.loop.advance(TOTAL - 0.5)
+    await scene.loop.advance(0.8 * TOTAL)
     wire.feed(OK)
     await scene.caller.until(lambda caller: caller.received.endswith(b"ok"))
     await scene.loop.advance(TOTAL)

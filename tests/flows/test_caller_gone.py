@@ -25,7 +25,7 @@ async def test_while_waiting_for_the_first_byte(proxy: Proxy, leave) -> None:
     wire = await proxy.upstream.accept()
     await wire.message()
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     await _gone_once(proxy)
     assert proxy.records[0].status == 499
 
@@ -39,7 +39,7 @@ async def test_while_an_answer_streams(proxy: Proxy, leave) -> None:
     await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
     await caller.head()
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     await _gone_once(proxy)
     assert proxy.records[0].status == 200
 
@@ -70,7 +70,7 @@ async def test_while_the_upstream_pushes_more_than_the_caller_reads(proxy: Proxy
         await caller.send(b"")
         await proxy.server.loop.run_in_executor(None, int)
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     await _gone_once(proxy)
 
 
@@ -84,7 +84,7 @@ async def test_while_the_connection_is_being_made(proxies: Proxies, leave) -> No
     wire = await upstream.accept()
     assert (await wire.some())[:1] == b"\x16"
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     await _gone_once(proxy)
 
 
@@ -99,7 +99,7 @@ async def test_in_a_tunnel(proxy: Proxy, leave) -> None:
     assert (await caller.head()).status == 101
     assert await caller.exactly(3) == b"\x81\x01a"
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     wire.close()
     await proxy.metrics.until(lambda m: m.in_flight == 0)
 
@@ -112,7 +112,7 @@ async def test_while_a_handshake_waits(proxy: Proxy, leave) -> None:
     wire = await proxy.upstream.accept()
     await wire.head()
     leave(caller)
-    await wire.gone(1)
+    await wire.gone()
     await _gone_once(proxy)
 
 
@@ -123,7 +123,7 @@ async def test_a_caller_who_left_does_not_spoil_the_pool(proxy: Proxy) -> None:
     wire = proxy.upstream.wires[0]
     await wire.message()
     caller.close()
-    await wire.gone(1)
+    await wire.gone()
     await proxy.metrics.until(lambda m: m.in_flight == 0)
     seen, got = await proxy.pass_on(request("GET /things?after"))
     assert (seen.head.target, got.content) == ("/things?after", b"ok")

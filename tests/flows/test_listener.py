@@ -127,7 +127,7 @@ async def test_a_connection_that_the_kernel_has_accepted_when_draining_begins_ma
         # One pass at a time: the moment between the two is what is tested.
         while not proxy.metrics.connections and len(proxy.server._tasks) == before:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        drain = asyncio.ensure_future(proxy.server.drain(5))
+        drain = asyncio.ensure_future(proxy.server.drain(60))
         sock.settimeout(0)
         caller = Wire(*await asyncio.open_connection(sock=sock))
         await caller.send(GET)

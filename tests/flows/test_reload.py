@@ -542,7 +542,7 @@ async def test_under_full_load_a_reload_loses_no_request(proxies: Proxies, echoe
 
 async def test_requests_in_line_are_served_when_the_limits_change(proxies: Proxies) -> None:
     upstream = await proxies.upstream()
-    limits = CallerLimits(concurrent=1, queue=5.0)
+    limits = CallerLimits(concurrent=1, queue=60.0)
     old = make_snapshot(upstream_at(upstream.port), tokens={"store": TOKEN}, limits=limits)
     proxy = await proxies.start(old, upstream)
     callers = [await proxy.caller() for _ in range(3)]

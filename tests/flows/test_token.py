@@ -348,7 +348,7 @@ async def test_a_token_that_is_on_its_way_is_waited_for_when_the_process_goes(of
     caller = await offers.caller()
     await caller.send(ASK)
     await asyncio.wait_for(desk.minting.wait(), 5)
-    draining = asyncio.ensure_future(offers.server.drain(5))
+    draining = asyncio.ensure_future(offers.server.drain(60))
     await asyncio.sleep(0)
     desk.gate.set()
     got = await caller.message()

@@ -223,7 +223,7 @@ async def test_the_upstream_may_stop_talking_and_still_listen(proxy: Proxy) -> N
 async def test_an_upstream_that_goes_away_ends_the_callers_tunnel(proxy: Proxy, end: Callable[[Wire], None]) -> None:
     caller, wire, _ = await _opened(proxy)
     end(wire)
-    await caller.gone(1)
+    await caller.gone()
     caller.close()
     await proxy.metrics.until(lambda m: m.in_flight == 0)
 
@@ -343,19 +343,6 @@ async def test_what_is_no_proper_handshake_is_refused_here(
     assert proxy.upstream.count == 0
 
 
-async def _push(wire: Wire, most: int) -> int:
-    sent = 0
-    while sent < most:
-        wire._writer.write(b"x" * 65536)
-        sent += 65536
-        try:
-            async with asyncio.timeout(0.3):
-                await wire._writer.drain()
-        except TimeoutError:
-            break
-    return sent
-
-
 @pytest.mark.parametrize("from_caller", [True, False])
 async def test_a_side_that_does_not_read_stops_the_other_and_then_gets_everything(
     proxy: Proxy, from_caller: bool
@@ -363,7 +350,7 @@ async def test_a_side_that_does_not_read_stops_the_other_and_then_gets_everythin
     caller, wire, _ = await _opened(proxy)
     writer, reader = (caller, wire) if from_caller else (wire, caller)
     reader.stop_reading()
-    sent = await _push(writer, 64 * 2**20)
+    sent = await writer.push(b"x" * 65536, most=64 * 2**20)
     assert sent < 32 * 2**20
     reader.read_again()
     left = sent

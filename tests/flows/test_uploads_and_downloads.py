@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.proxies import Proxy
-from tests.wires import OK, Wire, bounded, chunked, request
+from tests.wires import OK, PATIENCE, Wire, bounded, chunked, request
 
 PIECE = b"x" * 65536
 FAR_TOO_MUCH = 64 * 2**20
@@ -65,20 +65,6 @@ async def test_an_answer_may_begin_before_the_upload_is_over(proxy: Proxy) -> No
     assert (await caller.chunks())[1] == b"TWO"
 
 
-async def _push(wire: Wire, *, most: int) -> int:
-    """Sends until the other side takes no more; returns how much it took."""
-    sent = 0
-    while sent < most:
-        wire._writer.write(PIECE)
-        sent += len(PIECE)
-        try:
-            async with asyncio.timeout(0.3):
-                await wire._writer.drain()
-        except TimeoutError:
-            break
-    return sent
-
-
 async def _pull(wire: Wire, count: int) -> None:
     left = count
     while left:
@@ -92,10 +78,11 @@ async def test_a_caller_who_does_not_read_stops_the_upstream_and_then_gets_every
     wire = await proxy.upstream.accept()
     await wire.message()
     await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % FAR_TOO_MUCH)
-    sent = await _push(wire, most=FAR_TOO_MUCH)
+    sent = await wire.push(PIECE, most=FAR_TOO_MUCH)
     assert sent < FAR_TOO_MUCH / 2
     caller.read_again()
     await caller.head()
+    wire.patience = None  # for all of it at once; each piece is waited for at the other end
     rest = asyncio.ensure_future(wire.send(b"x" * (FAR_TOO_MUCH - sent)))
     await _pull(caller, FAR_TOO_MUCH)
     await bounded(rest)
@@ -106,13 +93,15 @@ async def test_an_upstream_that_does_not_read_stops_the_caller_and_then_gets_eve
     await caller.send(request("POST /things", f"Content-Length: {FAR_TOO_MUCH}"))
     wire = await proxy.upstream.accept()
     wire.stop_reading()
-    sent = await _push(caller, most=FAR_TOO_MUCH)
+    sent = await caller.push(PIECE, most=FAR_TOO_MUCH)
     assert sent < FAR_TOO_MUCH / 2
     wire.read_again()
     await wire.head()
+    caller.patience = None  # for all of it at once; each piece is waited for at the other end
     rest = asyncio.ensure_future(caller.send(b"x" * (FAR_TOO_MUCH - sent)))
     await _pull(wire, FAR_TOO_MUCH)
     await bounded(rest)
+    caller.patience = PATIENCE
     await wire.send(OK)
     assert (await caller.message()).content == b"ok"
 
@@ -137,7 +126,7 @@ async def test_requests_pipelined_behind_a_slow_one_are_not_read_without_end(pro
     await caller.send(request("GET /things"))
     wire = await proxy.upstream.accept()
     await wire.message()
-    assert await _push(caller, most=FAR_TOO_MUCH) < FAR_TOO_MUCH / 2
+    assert await caller.push(PIECE, most=FAR_TOO_MUCH) < FAR_TOO_MUCH / 2
     await wire.send(OK)
     assert (await caller.message()).content == b"ok"
 

@@ -188,7 +188,7 @@ async def test_an_answer_that_refuses_an_upload_arrives_and_ends_the_upload(prox
     assert (got.head.line, got.content, got.head.get("Connection")) == (f"HTTP/1.1 {status}", b"no", "close")
     await wire.gone()
     caller._writer.write(b"x" * 100_000)
-    await caller.gone(3)
+    await caller.gone()
     await _still_serves(proxy)
 
 
@@ -204,7 +204,7 @@ async def test_an_upload_is_never_cut_short_into_a_second_request(proxy: Proxy) 
     assert (await caller.message()).head.status == 413
     caller._writer.write(smuggled)
     assert await wire.until_broken() == b""
-    await caller.gone(3)
+    await caller.gone()
     assert proxy.upstream.count == 1
     assert proxy.metrics.accepted == 1
 
@@ -234,7 +234,7 @@ async def test_an_upload_to_an_upstream_that_is_not_there_is_502(proxies: Proxie
     caller = await proxy.caller()
     await caller.send(request("POST /things", "Content-Length: 100000000", body=b"x" * 1000))
     assert (await caller.message()).head.status == 502
-    await caller.gone(3)
+    await caller.gone()
 
 
 async def test_a_flood_of_broken_answers_leaves_nothing_behind(proxy: Proxy) -> None:

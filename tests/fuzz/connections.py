@@ -15,9 +15,11 @@ import zlib
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from proxy.core.model import TimeLimits
 from proxy.observe.metrics import Metrics
+from proxy.wire import reading
 from proxy.wire.caller import CallerConnection
 from proxy.wire.server import DataServer
 from tests.fuzz.engine import Target, cut
@@ -69,6 +71,9 @@ class Connections:
 
     def __init__(self) -> None:
         self.loop = ClockLoop()
+        self.loop.stand_still()  # however slow the machine is
+        self.clock = mock.patch.object(reading, "perf_counter", self.loop.time)
+        self.clock.start()
         asyncio.set_event_loop(self.loop)
         self.socks = socket.socketpair()
         self.upstream = Upstream(self.socks[0], self.loop)
@@ -90,6 +95,7 @@ class Connections:
         self._advance()
         self.loop.run_until_complete(self.server.close())
         logging.getLogger("proxy").removeHandler(self.handler)
+        self.clock.stop()
         self.loop.close()
         for sock in self.socks:
             sock.close()

@@ -162,7 +162,7 @@ async def test_what_is_refused_and_what_is_granted_is_counted(bench: Bench) -> N
 
 @pytest.mark.parametrize("fail_open", [True, False])
 async def test_silence_is_a_failure_after_a_moment_and_is_said_once(
-    clock: ClockLoop, caplog: pytest.LogCaptureFixture, fail_open: bool
+    still_clock: ClockLoop, caplog: pytest.LogCaptureFixture, fail_open: bool
 ) -> None:
     bench = Bench(fail_open=fail_open)
     bench.start()
@@ -171,9 +171,9 @@ async def test_silence_is_a_failure_after_a_moment_and_is_said_once(
     bench.store.silent = True
     asked = [asyncio.ensure_future(bench.ask()) for _ in range(3)]
     await bench.store.until(lambda: len(bench.store.rounds) == 2)
-    await clock.advance(ROUND_TRIP - 0.01)
+    await still_clock.advance(ROUND_TRIP - 0.01)
     assert not any(each.done() for each in asked)
-    await clock.advance(0.02)
+    await still_clock.advance(0.02)
     refusals = await bounded(asyncio.gather(*asked))
     for _ in range(5):
         refusals.append(await bench.ask())
@@ -186,51 +186,51 @@ async def test_silence_is_a_failure_after_a_moment_and_is_said_once(
     assert (state.up, state.fault) == (False, "it did not answer in time")
     opened = bench.store.opened
     for _ in range(3):
-        await clock.advance(5)
+        await still_clock.advance(5)
     await bench.store.until(lambda: bench.store.opened > opened)
     (record,) = caplog.records
     assert "a place for tests cannot be asked: it did not answer in time" in record.getMessage()
     assert ("counts for itself" in record.getMessage()) == fail_open
     bench.store.silent = False
     for _ in range(10):
-        await clock.advance(5)
+        await still_clock.advance(5)
     assert bench.rates.state().up
     assert len(caplog.records) == 2
     assert await bench.ask() is None
     await bench.end()
 
 
-async def test_attempts_become_rarer_and_do_not_stop(clock: ClockLoop, bench: Bench) -> None:
+async def test_attempts_become_rarer_and_do_not_stop(still_clock: ClockLoop, bench: Bench) -> None:
     bench.store.fault = "it refuses connections"
     bench.start()
     await bench.store.until(lambda: bench.store.closed == 1)
     for seconds in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
         opened = bench.store.opened
-        await clock.advance(seconds * 0.9)
+        await still_clock.advance(seconds * 0.9)
         assert bench.store.opened == opened
-        await clock.advance(seconds * 0.2)
+        await still_clock.advance(seconds * 0.2)
         await bench.store.until(lambda before=opened: bench.store.opened == before + 1)  # type: ignore[misc]
         for _ in range(3):
             await asyncio.sleep(0)
 
 
-async def test_an_idle_process_notices_too(clock: ClockLoop, bench: Bench) -> None:
+async def test_an_idle_process_notices_too(still_clock: ClockLoop, bench: Bench) -> None:
     bench.start()
     await bench.ask()
     for _ in range(5):
         await asyncio.sleep(0)
     bench.store.fault = "it refuses connections"
-    await clock.advance(PROBE + 0.1)
+    await still_clock.advance(PROBE + 0.1)
     await bench.store.until(lambda: bench.store.closed == 1)
     assert not bench.rates.state().up
 
 
-async def test_a_connection_that_takes_long_is_not_waited_for(clock: ClockLoop, bench: Bench) -> None:
+async def test_a_connection_that_takes_long_is_not_waited_for(still_clock: ClockLoop, bench: Bench) -> None:
     bench.store.silent = True
     bench.start()
     asked = asyncio.ensure_future(bench.ask())
     await bench.store.until(lambda: bench.store.opened == 1)
-    await clock.advance(PATIENCE + 0.01)
+    await still_clock.advance(PATIENCE + 0.01)
     assert await bounded(asked) is None
     assert bench.rates.counts.fallback["open"] == 1
     assert bench.rates.state().fault == "there is no connection to it yet"
@@ -249,6 +249,7 @@ async def test_a_bug_in_asking_is_an_outage_and_not_a_wait(bench: Bench) -> None
 # -- the gates of a process and a real server -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_sharing_can_be_changed_at_any_time(redis_server: RedisServer) -> None:
     loop = asyncio.get_running_loop()
     gates = Gates(loop.time, loop.call_at)

@@ -18,8 +18,9 @@ from tests.secrets_watch import WATCH
 from tests.wires import Message, ScriptedUpstream, Wire, bounded, connect, request, response
 
 ROOT = Path(__file__).parents[2]
-START = 20.0
-"""Seconds in which a process must have started; it takes less than one when nothing else runs."""
+START = 60.0
+"""Seconds in which a process must have started; it takes less than one when nothing else runs, and ten on a machine
+that is busy."""
 
 PATH = "/llm/v1alpha/models"
 GET = request(f"GET {PATH}")

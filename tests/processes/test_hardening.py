@@ -54,7 +54,7 @@ def _alone(folder: Path) -> tuple[str, ...]:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=100, check=False)
 
 
 def _of_proc(pid: int, file: str) -> dict[str, list[str]]:
@@ -102,7 +102,7 @@ def test_a_process_that_is_not_dumpable_says_so() -> None:
         "import ctypes; from proxy.hardening import harden; prctl = ctypes.CDLL(None).prctl\n"
         "print(prctl(3, 0, 0, 0, 0)); harden(); print(prctl(3, 0, 0, 0, 0))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.split() == ["1", "0"]
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_had_is_a_warning_and_no_reason_not_to_start() -> None:
         "resource.setrlimit, ctypes.CDLL = refuse, none\n"
         "harden(); print('goes on')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == "goes on"
     assert "core files could not be switched off" in done.stderr
     assert "can read this process's memory" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -86,10 +85,8 @@ async def test_a_second_signal_ends_it_now(processes: Processes) -> None:
     running, caller, _ = await _streaming(processes)
     running.signal(signal.SIGTERM)
     await _until_draining(running)  # signals of one number that come together are one signal
-    began = time.monotonic()
     running.signal(signal.SIGTERM)
-    assert await running.ended(PATIENCE) == 0
-    assert time.monotonic() - began < 1.0
+    assert await running.ended(PATIENCE) == 0  # the drain time is longer
     # It was cut, and looks like it.
     assert b"0\r\n\r\n" not in await caller.until_broken()
 
@@ -117,7 +114,8 @@ async def test_a_websocket_that_is_open_at_the_end_of_the_drain_time_is_told_to_
         told.put_nowait(socket.close_code)
 
     async with serve(echo, "127.0.0.1", 0) as upstream:
-        options = _draining(tmp_path, next(iter(upstream.sockets)).getsockname()[1], "500ms")
+        # In so long a busy machine, too, gets something through it while it drains.
+        options = _draining(tmp_path, next(iter(upstream.sockets)).getsockname()[1], "2s")
         running = await processes.start("one", *options)
         async with connect_socket(f"ws://127.0.0.1:{running.port}{SOCKET}?key=s", proxy=None) as client:
             await client.send("before")
@@ -150,9 +148,8 @@ async def test_a_websocket_that_is_asked_for_while_draining_is_refused(processes
 
 async def test_it_ends_at_once_when_nobody_is_there(processes: Processes) -> None:
     running = await processes.start()
-    began = time.monotonic()
-    assert await running.stop() == 0
-    assert time.monotonic() - began < 1.0
+    running.signal(signal.SIGTERM)
+    assert await running.ended(PATIENCE) == 0  # the drain time is longer
     assert len(running.said.split()) == 8  # where it was, and nothing else
 
 

@@ -59,7 +59,7 @@ async def test_what_is_printed_at_the_start_can_be_pasted(processes: Processes, 
     found = await running.until(r"(?m)^to unix:.*/proxy\.sock: (curl .*)/…$")
     done = await asyncio.to_thread(
         subprocess.run, ["sh", "-c", f"{found[1]}/llm/v1alpha/models -s"],
-        capture_output=True, timeout=20, check=True,
+        capture_output=True, timeout=START, check=True,
     )  # fmt: skip
     assert done.stdout == b"one"
     assert await running.stop() == 0

@@ -58,7 +58,7 @@ class Running:
         return await self.session.ws_connect(self.url + path, headers=headers, max_msg_size=0, **extra)
 
     async def seen(self) -> list[dict[str, Any]]:
-        answer = await (await self.session.get(f"{self.url}/_sandbox/seen?settled=5")).json()
+        answer = await (await self.session.get(f"{self.url}/_sandbox/seen?settled=30")).json()
         assert answer["settled"]
         return list(answer["requests"])
 

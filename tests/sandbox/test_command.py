@@ -38,7 +38,7 @@ async def test_it_announces_itself_in_one_line_and_ends_with_its_parent() -> Non
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
         assert response.status == 200
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     assert await process.stdout.read() == b""
 
 
@@ -50,7 +50,7 @@ async def test_it_announces_itself_on_a_descriptor_and_ends_on_a_signal() -> Non
         announced = await asyncio.to_thread(announcement.readline)
     assert json.loads(announced)["port"] > 0
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     assert process.stdin is not None
     process.stdin.close()
 

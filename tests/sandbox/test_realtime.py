@@ -26,7 +26,7 @@ Socket = aiohttp.ClientWebSocketResponse
 async def until(socket: Socket, last: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     while not events or events[-1]["type"] != last:
-        events.append(await socket.receive_json(timeout=5))
+        events.append(await socket.receive_json(timeout=60))
     return events
 
 

@@ -26,7 +26,7 @@ def kind(result: dict[str, Any]) -> str:
 async def until(socket: Socket, last: str) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     while not results or last not in results[-1]:
-        results.append((await socket.receive_json(timeout=5))["result"])
+        results.append((await socket.receive_json(timeout=60))["result"])
     return results
 
 
