@@ -22,7 +22,8 @@ _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te
                          b"proxy-authorization", b"proxy-authenticate", b"http2-settings"})  # fmt: skip
 _REPLACED = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
 _LONGEST_LINE, _LARGEST_HEAD, _LONGEST_TRAILERS = 8192, 32768, 8192
-_MOST_FIELDS, _LONGEST_NAME = 128, 256
+_MOST_FIELDS = 128
+LONGEST_NAME = 256
 """The limits of a proxy that is not told otherwise."""
 
 
@@ -72,7 +73,7 @@ def must_pass(request: Request) -> bool:
         and [each.lower() for each in head.all(b"expect")] in ([], [b"100-continue"])
         and sum(map(len, head.start)) + 2 <= _LONGEST_LINE
         and len(head.fields) <= _MOST_FIELDS
-        and all(len(name) <= _LONGEST_NAME for name, _ in head.fields)
+        and all(len(name) <= LONGEST_NAME for name, _ in head.fields)
         and request.size - len(request.content) <= (_LONGEST_TRAILERS if request.chunked else _LARGEST_HEAD)
     )
 

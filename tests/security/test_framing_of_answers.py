@@ -15,6 +15,7 @@ import pytest
 from tests.proxies import Proxies
 from tests.security import answers
 from tests.security.answers import Attempt
+from tests.security.judging import LONGEST_NAME
 from tests.security.raw import Bench, Connection, Outcome
 from tests.security.strict import Answer, Malformed, Request, Unfinished, read_answer
 
@@ -116,6 +117,9 @@ def _too_much(attempt: Attempt, whole: Answer) -> bool:
     """What a proxy need not pass on: long lines, too large a head, too many interim ones, another protocol."""
     lines = attempt.raw.split(b"\r\n")
     interim = sum(line.startswith(b"HTTP/1.") and line[8:10] == b" 1" for line in lines)
+    # The names of the interim heads count as well, so they are taken from the lines.
+    if any(line.find(b":") > LONGEST_NAME for line in lines):
+        return True
     return len(attempt.raw) > 8192 or max(map(len, lines)) > 1024 or interim > 20 or whole.status == 101
 
 
