@@ -72,7 +72,7 @@ class Connections:
     def __init__(self) -> None:
         self.loop = ClockLoop()
         self.loop.stand_still()  # however slow the machine is
-        self.clock = mock.patch.object(reading, "perf_counter", self.loop.time)
+        self.clock = mock.patch.object(reading, "thread_time", self.loop.time)
         self.clock.start()
         asyncio.set_event_loop(self.loop)
         self.socks = socket.socketpair()
