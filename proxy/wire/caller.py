@@ -75,6 +75,7 @@ class CallerConnection(asyncio.Protocol):
         "_write_full",
         "deadline",
         "exchange",
+        "in_pieces",
         "looked_at",
         "peer",
         "server",
@@ -86,6 +87,7 @@ class CallerConnection(asyncio.Protocol):
         self.server = server
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
         self.exchange: Exchange | TokenRequest | None = None
+        self.in_pieces = False
         self.peer = ""
         self.uid: int | None = None
         self.deadline = NEVER
@@ -149,13 +151,12 @@ class CallerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Asyncio's callback."""
-        self.deadline = NEVER
         if self.exchange is not None:
             self.exchange.on_caller_gone()
             self.exchange = None
         self._lingering = True
         self.server.leaving.forget(self)
-        self._memo = None  # a deadline may hold this connection for a minute; what a reload took away goes now
+        self.server.deadlines.forget(self)
         self.server.connections.discard(self)
         self.server.on_connection_gone(self.peer)
 
@@ -233,7 +234,7 @@ class CallerConnection(asyncio.Protocol):
     def leave_to_tunnel(self) -> tuple[asyncio.Transport, bytes]:
         """This protocol is done with the transport. Returns it, and what arrived and was not read."""
         self.exchange = None
-        self.deadline = NEVER
+        self.server.deadlines.forget(self)
         pending, self._pending = self._pending, b""
         for reason in self._held:
             self.release(reason)
@@ -246,7 +247,8 @@ class CallerConnection(asyncio.Protocol):
         if not keep:
             self._close()
             return
-        read_at_once(self)
+        if self.in_pieces:
+            read_at_once(self)
         if self._held:
             for reason in self._held:
                 self.release(reason)

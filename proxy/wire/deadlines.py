@@ -1,7 +1,8 @@
 """Time limits for many connections at the price of one timer.
 
 Each connection has a ``deadline``; moving it later is one assignment. A connection is looked at when its deadline may
-have passed, a quarter of a second late at most, and put back when the deadline has moved in the meantime.
+have passed, a quarter of a second late at most, and put back when the deadline has moved in the meantime. It has one
+place here at most, and gives it up when it ends: what lives for a moment is not kept for the minutes it might have had.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._buckets: dict[int, list[Timed]] = {}
+        self._buckets: dict[int, set[Timed]] = {}
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -44,12 +45,29 @@ class Deadlines:
         deadline = timed.deadline
         if deadline >= timed.looked_at:
             return
+        if timed.looked_at != NEVER:
+            self._leave(timed)
         if self._timer is None:
             self._next = int(self._loop.time() / TICK) + 1
             self._timer = self._loop.call_later(TICK, self._tick)
         bucket = max(int(deadline / TICK) + 1, self._next)
         timed.looked_at = bucket * TICK
-        self._buckets.setdefault(bucket, []).append(timed)
+        self._buckets.setdefault(bucket, set()).add(timed)
+
+    def forget(self, timed: Timed) -> None:
+        """It has ended, and has no deadline any more."""
+        timed.deadline = NEVER
+        if timed.looked_at != NEVER:
+            self._leave(timed)
+            timed.looked_at = NEVER
+
+    def _leave(self, timed: Timed) -> None:
+        bucket = int(timed.looked_at / TICK)
+        others = self._buckets.get(bucket)
+        if others is not None:  # None: its bucket is being looked at just now
+            others.discard(timed)
+            if not others:
+                del self._buckets[bucket]
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -59,7 +77,7 @@ class Deadlines:
             self._next += 1
             for timed in self._buckets.pop(bucket, ()):
                 if timed.looked_at != bucket * TICK:
-                    continue  # a shorter deadline was set later, and has its own place
+                    continue  # one that was looked at before it gave this one another place, or none
                 timed.looked_at = NEVER
                 if timed.deadline <= now:
                     timed.deadline = NEVER

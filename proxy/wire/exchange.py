@@ -69,7 +69,6 @@ class Exchange:
         "_record",
         "_replay",
         "_request_cursor",
-        "_response_cursor",
         "_reusable",
         "_server",
         "_task",
@@ -78,6 +77,7 @@ class Exchange:
         "_waiting",
         "caller_full",
         "request_done",
+        "response_cursor",
     )
 
     def __init__(self, caller: CallerConnection, parts: RequestParts, allow: Allow, record: Record) -> None:
@@ -102,7 +102,7 @@ class Exchange:
         self._keep = parts.keep_alive
         self._reusable = True
         self._over = False
-        self._response_cursor: BodyCursor | None = None
+        self.response_cursor: BodyCursor | None = None  # there is one once the final head was read
         self._request_cursor: BodyCursor | None = None
         if parts.length == CHUNKED:
             self._request_cursor = ChunkedCursor(refuse_extensions=True)
@@ -241,11 +241,11 @@ class Exchange:
         if self._early:
             out = b"".join([out, *self._early])
             self._early = []
+            self._caller.release("connecting")
         connection.transport.write(out)
         record = self._record
         record.sent = now = time.monotonic()
         self._server.metrics.on_sent(now - record.received)
-        self._caller.release("connecting")
         if self.request_done:
             self._await_response(connection)
 
@@ -254,17 +254,12 @@ class Exchange:
         if deadline < connection.looked_at:
             self._server.deadlines.watch(connection)
 
-    @property
-    def response_begun(self) -> bool:
-        """Has the final head been read, so that what arrives is its body?"""
-        return self._response_cursor is not None
-
     # -- the response -------------------------------------------------------------------------------------------------
 
     def on_response_data(self, data: bytes) -> None:
         """The upstream sent more of the body."""
-        cursor = self._response_cursor
-        assert cursor is not None  # noqa: S101 - for the type checker; only called when ``response_begun``
+        cursor = self.response_cursor
+        assert cursor is not None  # noqa: S101 - for the type checker; only called when it has begun
         try:
             out, rest = cursor.feed(data)
         except FramingError:
@@ -305,7 +300,7 @@ class Exchange:
             self._reusable = False
         if response.status >= 400:
             self._held = HeldAnswer(response, length)
-            self._response_cursor = self._held
+            self.response_cursor = self._held
             self.on_response_data(body)
             return
         framing, cursor = frame_for_caller(response, length, modern=self._parts.head.version == 11)
@@ -315,7 +310,7 @@ class Exchange:
             self._reusable = self._reusable and not body
             self._finish()
             return
-        self._response_cursor = cursor
+        self.response_cursor = cursor
         rest: bytes | None = None
         if body:
             try:
@@ -390,7 +385,7 @@ class Exchange:
         content = self._scrub(content)
         modern = self._parts.head.version == 11
         cursor = held.pass_on(chunked=modern)
-        self._response_cursor = cursor
+        self.response_cursor = cursor
         framing = b"Transfer-Encoding: chunked\r\n" if modern else b""
         out = self._head_for_caller(held.response, framing, unbounded=True) + cursor.wrap(content)
         self._record.response_bytes += len(content)
@@ -400,7 +395,7 @@ class Exchange:
         """The token was refused and nothing has gone to the caller: once more, with a fresh one."""
         self._record.retried = True
         self._replay = None
-        self._response_cursor = None
+        self.response_cursor = None
         self._early = [*body]
         self._let_go()
         self._reusable = True  # of the connection that comes next
@@ -434,11 +429,11 @@ class Exchange:
 
     def on_upstream_end(self, exc: Exception | None) -> None:
         """The upstream closed, cleanly or not."""
-        if self._response_cursor is not None:
+        if self.response_cursor is not None:
             self._reusable = False
             if exc is None and self._held is not None and self._held.end():
                 self._on_held(self._held, b"")
-            elif exc is None and self._response_cursor.end():
+            elif exc is None and self.response_cursor.end():
                 if self._parts.head.version == 11:
                     self._caller.write(CHUNKED_END)
                 self._finish()
@@ -477,7 +472,7 @@ class Exchange:
         """A deadline passed: no first byte, silence in the middle, an upload not taken, or a caller that reads not."""
         if self.caller_full:
             code = Code.CALLER_STALLED
-        elif self._response_cursor is not None:
+        elif self.response_cursor is not None:
             code = Code.UPSTREAM_IDLE_TIMEOUT
         else:
             code = Code.UPSTREAM_FIRST_BYTE_TIMEOUT if self.request_done else Code.UPSTREAM_WRITE_TIMEOUT
@@ -491,7 +486,7 @@ class Exchange:
         else:
             self._caller.release("upstream")
         upstream = self._upstream
-        if upstream is not None and not self.request_done and self._response_cursor is None:
+        if upstream is not None and not self.request_done and self.response_cursor is None:
             # While the upstream takes nothing nobody reads the caller, so only this notices that both are stuck.
             upstream.deadline = self._server.loop.time() + self._pool.time.idle if full else NEVER
             self._server.deadlines.watch(upstream)
@@ -580,7 +575,8 @@ class Exchange:
         if self._total is not None:
             self._total.cancel()
             self._total = None
-        self._drop_upstream()
+        if self._upstream is not None:
+            self._drop_upstream()
         self._server.finish(self._record)
         gate, self._gate = self._gate, None
         if gate is not None:

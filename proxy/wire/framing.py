@@ -12,6 +12,8 @@ from typing import Protocol
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 """RFC 9112 section 7.1, with at most 60 bits of size. No sign, no prefix, no blank before the line's end."""
 
+_ONE_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+
 LONGEST_CHUNK_LINE = 1024
 """A size line with extensions; nobody is known to send more than a few dozen bytes, and it is held until complete."""
 
@@ -100,6 +102,11 @@ class ChunkedCursor:
             data = self._held + data
             self._held = b""
         size = len(data)
+        if self._state == _SIZE and not self._decode and data.endswith(b"\r\n"):
+            # What a sender writes at a time mostly arrives as one whole chunk.
+            match = _ONE_CHUNK.match(data)
+            if match is not None and (length := int(match[1], 16)) and match.end() + length + 2 == size:
+                return data, None
         position = 0
         passed = 0  # everything before this index has been put into pieces, or was dropped
         pieces: list[bytes] = []

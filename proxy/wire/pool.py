@@ -52,7 +52,8 @@ class Pool:
             connection = self._idle.pop()
             if connection.is_usable(now, self.time.upstream_max_age):
                 connection.deadline = NEVER
-                self._enter(connection)
+                connection.used += 1
+                self._active.add(connection)
                 self._metrics.on_reuse(self.upstream.name)
                 return connection
             connection.discard()
@@ -71,19 +72,21 @@ class Pool:
         self._listener.look(sock.fileno())
         connection.readable.register(sock, select.POLLIN)
         connection.born = self._loop.time()
-        self._enter(connection)
+        connection.used = 1
+        self._active.add(connection)
         return connection
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """The exchange is over and the connection clean."""
         connection.exchange = None
         connection.interim = 0
-        self._leave(connection)
+        self._active.discard(connection)
         now = self._loop.time()
         if self._closed or connection.transport.is_closing() or now - connection.born > self.time.upstream_max_age:
             connection.transport.abort()
             return
-        read_at_once(connection)
+        if connection.in_pieces:
+            read_at_once(connection)
         connection.deadline = deadline = now + self.time.upstream_keep_alive
         if deadline < connection.looked_at:
             self._deadlines.watch(connection)
@@ -91,11 +94,13 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """The connection is a tunnel now: its own life, outside this pool's accounts."""
-        self._leave(connection)
+        self._deadlines.forget(connection)
+        self._active.discard(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is gone or about to be."""
-        self._leave(connection)
+        self._deadlines.forget(connection)
+        self._active.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -112,13 +117,6 @@ class Pool:
         """No reuse from now on: idle connections close, active ones when their exchange is over."""
         self._closed = True
         self.drop_idle()
-
-    def _enter(self, connection: UpstreamConnection) -> None:
-        connection.used += 1
-        self._active.add(connection)
-
-    def _leave(self, connection: UpstreamConnection) -> None:
-        self._active.discard(connection)
 
 
 async def prepare(credential: Credential, pool: Pool) -> tuple[bytes, UpstreamConnection]:

@@ -8,7 +8,7 @@ has shown that it delivers large pieces, or where its peer was too slow for it.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import thread_time
 from typing import Protocol, cast
 
 MOST = 65536
@@ -18,18 +18,22 @@ LARGE = 32768
 """A read of more than this shows that the sender is fast: audio of a whole sentence, not of a moment."""
 
 MOST_SPENT = 0.002
-"""Seconds on one piece, after which less is read at a time."""
+"""Seconds of this thread's time on one piece, after which less is read at a time. Time in which the machine did
+something else does not count: it says nothing about the sender."""
 
 # One for all, since what is read into it is copied out before anything else can be read.
 BUFFER = bytearray(MOST)
 VIEW = memoryview(BUFFER)
 _SMALL = VIEW[:2048]
+_QUICK = MOST_SPENT * len(_SMALL) / MOST
 
 
 class Reader(Protocol):
     """Who reads: a protocol of asyncio's, and the transport that it reads from."""
 
     transport: asyncio.Transport
+    in_pieces: bool
+    """Does it read in pieces? Kept by this module; looked at for every request, so it is no question to the loop."""
 
     def wants_more(self) -> bool:
         """Has nobody asked for a pause?"""
@@ -43,15 +47,16 @@ class Reader(Protocol):
 
 def read_in_pieces(reader: Reader) -> None:
     """From now on the reader gets at most ``MOST`` bytes at a time. Doing it twice changes nothing."""
-    if not isinstance(reader.transport.get_protocol(), InPieces):
+    if not reader.in_pieces:
+        reader.in_pieces = True
         give_to(reader.transport, InPieces(reader))
 
 
 def read_at_once(reader: Reader) -> None:
     """From now on the reader gets what has arrived."""
-    protocol = cast("asyncio.Protocol", reader)
-    if reader.transport.get_protocol() is not protocol:
-        give_to(reader.transport, protocol)
+    if reader.in_pieces:
+        reader.in_pieces = False
+        give_to(reader.transport, cast("asyncio.Protocol", reader))
 
 
 def give_to(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:
@@ -69,7 +74,8 @@ class InPieces(asyncio.BufferedProtocol):
     """Stands between a transport and its reader.
 
     A loop reads up to 32 times before it looks at the next connection, so after a full piece, or one that took long,
-    the others have their turn first; and of a sender whose bytes take long (chunks of one byte) less is read at a time.
+    the others have their turn first; and of a sender whose bytes take long (chunks of one byte) less is read at a time,
+    until they do not.
     """
 
     __slots__ = ("_piece", "reader")
@@ -84,12 +90,16 @@ class InPieces(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's callback."""
-        began = perf_counter()
+        began = thread_time()
         self.reader.data_received(VIEW[:nbytes].tobytes())
-        slow = perf_counter() - began > MOST_SPENT
+        spent = thread_time() - began
+        slow = spent > MOST_SPENT
+        full = nbytes == len(self._piece)
         if slow:
             self._piece = _SMALL
-        if slow or nbytes == len(self._piece):
+        elif full and self._piece is _SMALL and spent < _QUICK:
+            self._piece = VIEW
+        if slow or full:
             transport = self.reader.transport
             if transport.is_reading() and transport.get_protocol() is self:
                 transport.pause_reading()

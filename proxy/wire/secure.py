@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from proxy.wire.reading import VIEW, InPieces
 
-LONGEST_READ = 65536
+LONGEST_READ = 16384
 """Bytes asked of OpenSSL at a time; it gives one record, 16 KB at most."""
 
 LARGEST_WRITE = 32768
@@ -123,7 +123,8 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         data = b""
         ended = False
         try:
-            data = tls.read(LONGEST_READ)
+            # A buffer of the size asked for is made first, and no record holds more than it took on the wire.
+            data = tls.read(incoming.pending or LONGEST_READ)
             if incoming.pending or tls.pending():
                 pieces = [data]
                 while data and (incoming.pending or tls.pending()):

@@ -185,7 +185,8 @@ class DataServer:
         self.log.write(record)
         if record.websocket:
             self.websockets -= 1
-        self._look_whether_idle()
+        if self.draining:
+            self._look_whether_idle()
 
     def no_room_for(self, record: Record) -> Code | None:
         """Counts a request that is about to be served, and says why there is no room for it, if so."""

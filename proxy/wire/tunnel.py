@@ -40,7 +40,7 @@ A caller who left looks like one who only stopped sending: without this limit th
 class TunnelEnd(asyncio.Protocol):
     """One end. It takes the place of the HTTP protocol on a transport, so that nothing of HTTP is left in the way."""
 
-    __slots__ = ("bytes", "cursor", "ended", "full", "peer", "transport", "tunnel")
+    __slots__ = ("bytes", "cursor", "ended", "full", "in_pieces", "peer", "transport", "tunnel")
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.tunnel = tunnel
@@ -50,6 +50,7 @@ class TunnelEnd(asyncio.Protocol):
         self.bytes = 0
         self.ended = False
         self.full = False
+        self.in_pieces = False
 
     def data_received(self, data: bytes) -> None:
         """Asyncio's callback: the only thing that happens in a tunnel, thousands of times."""
@@ -255,7 +256,7 @@ class Tunnel:
             self.deadline = self._server.loop.time() + STUCK
             self._server.deadlines.watch(self)
             return False
-        self.deadline = NEVER
+        self._server.deadlines.forget(self)
         record = self.record
         record.request_bytes = self.caller.bytes
         record.response_bytes = self.upstream.bytes
@@ -268,6 +269,6 @@ class Tunnel:
         if self._gate is not None:
             self._gate.leave()
         # The ends name each other and the closing them; without this they would wait for the garbage collector.
-        del self.caller.peer, self.upstream.peer
+        del self.caller.peer, self.upstream.peer, self.caller.tunnel, self.upstream.tunnel
         self._closing = None
         return True

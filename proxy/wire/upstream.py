@@ -36,6 +36,7 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline",
         "exchange",
         "held",
+        "in_pieces",
         "interim",
         "looked_at",
         "pool",
@@ -50,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
         self.readable = select.poll()
         self.held = b""
+        self.in_pieces = False
         self.interim = 0
         self.born = 0.0
         self.used = 0
@@ -66,7 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             self.discard()  # nobody asked: whatever this is, it must not become the next caller's answer
-        elif exchange.response_begun:
+        elif exchange.response_cursor is not None:
             exchange.on_response_data(data)
             if len(data) > LARGE and self.exchange is exchange:
                 read_in_pieces(self)
@@ -86,7 +88,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's callback."""
-        self.deadline = NEVER
         if self.exchange is not None:
             self.exchange.on_upstream_end(exc)
         self.pool.forget(self)
@@ -136,7 +137,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     def discard(self) -> None:
         """Closes at once; it is never used again."""
-        self.deadline = NEVER
         self.pool.forget(self)
         self.transport.abort()
 

@@ -212,7 +212,7 @@ class Scene:
         return bool(
             self.caller.received
             or not self.proxy.metrics.in_flight
-            or any(each.held or each.interim or each.exchange.response_begun for each in pool._active)
+            or any(each.held or each.interim or each.exchange.response_cursor is not None for each in pool._active)
         )
 
     async def answers(self, raw: bytes) -> WatchedWire:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -12,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from proxy.observe.record import Ending
+from proxy.wire.tunnel import Tunnel, TunnelEnd
 from tests.proxies import Proxies, Proxy
 from tests.snapshots import AUTHORIZATION, SOCKET, make_snapshot, upstream_at
 from tests.wires import OK, Head, Wire, bounded, request, response
@@ -371,3 +373,23 @@ async def test_a_tunnel_that_is_cut_off_in_every_way_leaves_nothing_behind(proxy
             await wire.cleanup()
     await proxy.metrics.until(lambda m: m.in_flight == 0)
     assert proxy.metrics.accepted == 16
+
+
+async def test_an_ended_tunnel_leaves_nothing_to_the_garbage_collector(proxies: Proxies) -> None:
+    """Each has two connections and their buffers; a full collection may be minutes away."""
+    async with _serving(proxies, _echo) as proxy:
+        gc.collect()
+        gc.disable()
+        try:
+            async with _client(proxy) as client:
+                await client.send("hello")
+                await bounded(client.recv())
+                (tunnel,) = [each for each in gc.get_objects() if isinstance(each, Tunnel)]
+                assert isinstance(tunnel.caller, TunnelEnd)
+                del tunnel
+            await proxy.metrics.until(lambda m: m.in_flight == 0)
+            for _ in range(5):  # the transports let go of their protocols
+                await asyncio.sleep(0)
+            assert not [each for each in gc.get_objects() if isinstance(each, Tunnel | TunnelEnd)]
+        finally:
+            gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -118,6 +119,35 @@ def test_a_deadline_taken_back_does_not_fire(loop: FakeLoop, deadlines: Deadline
     timed.deadline = NEVER
     loop.advance(100)
     assert timed.fired == []
+
+
+def test_what_has_ended_is_not_kept(loop: FakeLoop, deadlines: Deadlines) -> None:
+    timed, other = Timed(loop), Timed(loop)
+    _set(deadlines, other, loop.now + 100)
+    _set(deadlines, timed, loop.now + 100)
+    _set(deadlines, timed, loop.now + 50)
+    deadlines.forget(timed)
+    deadlines.forget(timed)
+    assert timed.deadline == NEVER
+    fired, gone = timed.fired, weakref.ref(timed)
+    del timed
+    assert gone() is None
+    loop.advance(200)
+    assert (fired, len(other.fired)) == ([], 1)
+
+
+def test_one_may_forget_another_while_both_are_looked_at(loop: FakeLoop, deadlines: Deadlines) -> None:
+    class Ends(Timed):
+        def on_deadline(self) -> None:
+            super().on_deadline()
+            deadlines.forget(self.other)
+
+    one, other = Ends(loop), Ends(loop)
+    one.other, other.other = other, one
+    _set(deadlines, one, loop.now + 1)
+    _set(deadlines, other, loop.now + 1)
+    loop.advance(10)
+    assert len(one.fired) + len(other.fired) == 1
 
 
 def test_a_deadline_may_be_set_anew_when_it_fires(loop: FakeLoop, deadlines: Deadlines) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -43,6 +45,7 @@ class Reader(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport = Transport()
         self.transport.protocol = self
+        self.in_pieces = False
         self.got: list[bytes] = []
         self.wants = True
         self.then: Callable[[], None] = lambda: None
@@ -102,14 +105,36 @@ async def test_a_reader_that_paused_is_not_resumed(reader: Reader) -> None:
     assert not reader.transport.reading
 
 
-async def test_of_a_sender_whose_bytes_take_long_less_is_read(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter((0.0, 0.1))
-    monkeypatch.setattr(reading, "perf_counter", lambda: next(ticks, 0.2))
-    _arrives(reader, b"slow")
-    assert not reader.transport.reading
+def _read_size(reader: Reader) -> int:
     protocol = reader.transport.protocol
     assert isinstance(protocol, InPieces)
-    assert len(protocol.get_buffer(-1)) < MOST / 16
+    return len(protocol.get_buffer(-1))
+
+
+async def test_of_a_sender_whose_bytes_take_long_less_is_read_until_they_do_not(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = 0.1
+    ticks = (moment for _ in count() for moment in (0.0, spent))
+    monkeypatch.setattr(reading, "thread_time", lambda: next(ticks))
+    _arrives(reader, b"slow")
+    assert not reader.transport.reading
+    small = _read_size(reader)
+    assert small < MOST / 16
+    spent = 0.001  # for so little it is long
+    _arrives(reader, bytes(small))
+    assert _read_size(reader) == small
+    spent = 0.00001
+    _arrives(reader, b"less than could have been read says little")
+    assert _read_size(reader) == small
+    _arrives(reader, bytes(small))
+    assert _read_size(reader) == MOST
+
+
+async def test_what_the_machine_does_meanwhile_is_not_the_senders_fault(reader: Reader) -> None:
+    reader.then = lambda: time.sleep(3 * reading.MOST_SPENT)
+    _arrives(reader, b"something")
+    assert _read_size(reader) == MOST
 
 
 async def test_a_reader_that_reads_at_once_again_is_left_alone(reader: Reader) -> None:
