@@ -43,7 +43,7 @@ LINGER = 2.0
 SLOW = 60.0
 """Seconds in which a caller must take some of an answer that is ready for it; nginx's send_timeout is the same."""
 
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 8
 """Pipelined requests answered before other connections get their turn."""
 
 logger = logging.getLogger("proxy")

@@ -14,6 +14,14 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?
 
 _ONE_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 
+_SMALL_CHUNKS = re.compile(
+    rb"(?:0{0,12}+(?=[0-3]?[0-9a-f]\r)(?:%b)\r\n)++"  # what is not small is seen at its third byte
+    % b"|".join(rb"%x\r\n[\s\S]{%d}" % (size, size) for size in range(1, 64)),
+    re.IGNORECASE,
+)
+"""As many whole chunks of less than 64 bytes as there are. One at a time costs 2 us and more, which a sender of chunks
+of one byte would make 36 ms of everybody's time out of each read of 64 KB (2 ms like this, 2026-11-22)."""
+
 LONGEST_CHUNK_LINE = 1024
 """A size line with extensions; nobody is known to send more than a few dozen bytes, and it is held until complete."""
 
@@ -134,6 +142,9 @@ class ChunkedCursor:
                     passed = position
                 self._state = _SIZE
             elif state == _SIZE:
+                if not decode and (match := _SMALL_CHUNKS.match(data, position)) is not None:
+                    position = match.end()
+                    continue
                 end = data.find(b"\r\n", position)
                 if end < 0:
                     if size - position > LONGEST_CHUNK_LINE or b"\n" in data[position:]:
