@@ -4,7 +4,9 @@
 # make fuzz   a minute of random bytes at each reader of strangers' bytes (longer: make fuzz ARGS="--seconds 600")
 # make soak   a minute of load on tokens of two seconds, with mints that fail (longer: make soak ARGS="--seconds 600")
 # make attacks  what attacks on resources cost an honest caller, as THREAT_MODEL.md has it (minutes)
+# make bench  the proxy beside nginx, HAProxy, Envoy and a naive one, a quarter of an hour (make bench ARGS="--help")
 # make chaos  three minutes of upstreams, callers and an operator that all misbehave (make chaos ARGS="--seed 1")
+# make endure  ten minutes of load under which memory, objects, descriptors and tasks must not grow (ARGS="--help")
 # make wheel  builds the wheel and runs it from an empty environment
 # make lock   writes the versions and hashes that the image is made of (deploy/constraints*.txt), the newest allowed
 # make sbom   prints what the product consists of as CycloneDX (into a file: make sbom ARGS="--output sbom.cdx.json")
@@ -15,7 +17,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format fuzz soak chaos attacks wheel lock sbom clean
+.PHONY: run test lint format fuzz soak chaos attacks bench endure wheel lock sbom clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -43,8 +45,15 @@ soak: $(VENV)/.installed
 attacks: $(VENV)/.installed
 	$(BIN)/python scripts/attacks.py $(ARGS)
 
+bench: $(VENV)/.installed
+	@sh bench/get-envoy.sh "$(PYTHON)"
+	$(BIN)/python -m bench $(ARGS)
+
 chaos: $(VENV)/.installed
 	$(BIN)/python scripts/chaos/run.py $(ARGS)
+
+endure: $(VENV)/.installed
+	$(BIN)/python scripts/endure/run.py $(ARGS)
 
 wheel: $(VENV)/.tested
 	$(BIN)/python scripts/try_wheel.py
@@ -56,7 +65,7 @@ sbom: $(VENV)/.installed
 	@$(BIN)/python scripts/sbom.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) bench/.venv build dist *.egg-info
 
 $(VENV)/bin/python:
 	@sh scripts/make-venv.sh "$(PYTHON)" "$(VENV)"
