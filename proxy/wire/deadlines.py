@@ -19,7 +19,8 @@ NEVER = float("inf")
 class Timed(Protocol):
     """Something with a deadline. Both times are the loop's; ``NEVER`` for none.
 
-    ``looked_at`` belongs to ``Deadlines``: when it will next be looked at.
+    ``looked_at`` belongs to ``Deadlines``: it will next be looked at within a tick after this time. A deadline that is
+    not before it needs no watching.
     """
 
     deadline: float
@@ -51,7 +52,7 @@ class Deadlines:
             self._next = int(self._loop.time() / TICK) + 1
             self._timer = self._loop.call_later(TICK, self._tick)
         bucket = max(int(deadline / TICK) + 1, self._next)
-        timed.looked_at = bucket * TICK
+        timed.looked_at = (bucket - 1) * TICK
         self._buckets.setdefault(bucket, set()).add(timed)
 
     def forget(self, timed: Timed) -> None:
@@ -62,7 +63,7 @@ class Deadlines:
             timed.looked_at = NEVER
 
     def _leave(self, timed: Timed) -> None:
-        bucket = int(timed.looked_at / TICK)
+        bucket = int(timed.looked_at / TICK) + 1
         others = self._buckets.get(bucket)
         if others is not None:  # None: its bucket is being looked at just now
             others.discard(timed)
@@ -76,7 +77,7 @@ class Deadlines:
             bucket = self._next
             self._next += 1
             for timed in self._buckets.pop(bucket, ()):
-                if timed.looked_at != bucket * TICK:
+                if timed.looked_at != (bucket - 1) * TICK:
                     continue  # one that was looked at before it gave this one another place, or none
                 timed.looked_at = NEVER
                 if timed.deadline <= now:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core import headers
 from proxy.core.headers import (
+    MOST_NAMES,
     REQUEST_ROLES,
     RESPONSE_ROLES,
     Role,
@@ -211,3 +213,11 @@ def test_nothing_guarded_ever_crosses(pairs: list[tuple[str, str]]) -> None:
         assert name.lower() not in {guarded.lower() for guarded in STAYS}
         assert name.lower() not in named
         assert "_" not in name
+
+
+def test_whoever_invents_names_fills_no_memory() -> None:
+    roles = headers._Roles(request_role)
+    for number in range(2 * MOST_NAMES):
+        assert roles[b"X-Invented-%d" % number] == (Role.KEEP, b"x-invented-%d" % number)
+        assert roles[b"Cookie"] == (Role.DROP, b"cookie")
+    assert len(roles) == MOST_NAMES

@@ -103,6 +103,15 @@ def test_a_deadline_moved_later_fires_later(loop: FakeLoop, deadlines: Deadlines
     assert len(timed.fired) == 1
 
 
+def test_a_deadline_moved_within_a_tick_is_watched_already(loop: FakeLoop, deadlines: Deadlines) -> None:
+    """Whoever is asked a hundred times in that time compares two numbers a hundred times, and does nothing else."""
+    timed = Timed(loop)
+    for ahead in (10.2, 10.2 + TICK / 100, 10.2 - TICK / 100):
+        _set(deadlines, timed, loop.now + ahead)
+        assert timed.deadline >= timed.looked_at
+        assert len(deadlines._buckets) == 1
+
+
 def test_a_deadline_moved_earlier_fires_earlier(loop: FakeLoop, deadlines: Deadlines) -> None:
     timed = Timed(loop)
     _set(deadlines, timed, loop.now + 100)
