@@ -20,9 +20,10 @@ _TRUSTWORTHY = re.compile(
 """Hosts to which browsers say where a request comes from over plain HTTP, too: loopback, by W3C Secure Contexts,
 section 3.1. What one browser takes for it and another may not (``localhost.``, ``[::ffff:127.0.0.1]``) is left out."""
 
-_BROWSER = re.compile(rb"(?i:user-agent):[ \t]*Mozilla/")
-"""How every browser in use begins its name, and no HTTP library: not curl, Python's, Node's, okhttp or CFNetwork.
-PowerShell does."""
+_BROWSER = re.compile(rb"(?i:user-agent):[ \t]*(?:Mozilla|Opera|AppleCoreMedia|stagefright)/")
+"""How every browser in use begins its name, or what fetches audio and video for it (AppleCoreMedia for Safari), and no
+HTTP library: not curl, Python's, Node's, okhttp or CFNetwork. PowerShell does."""
+_LIKE_BROWSER = re.compile(rb"(?:Mozilla|Opera|AppleCoreMedia|stagefright)/")
 
 _SAME_SITE = (b"same-origin", b"none")
 """A request of the page's own origin (there are none), or one that a person typed. ``same-site`` is another port."""
@@ -78,7 +79,7 @@ def check_silence(kept: list[bytes]) -> tuple[Code, str] | None:
     """
     # Looked for here, not noted for every request while its head is sorted: that would cost all of them 0.2 us. Most
     # of those that get here are programs, and have no such word anywhere.
-    if b"Mozilla/" not in b"".join(kept) or not any(map(_BROWSER.match, kept)):
+    if not _LIKE_BROWSER.search(b"".join(kept)) or not any(map(_BROWSER.match, kept)):
         return None
     message = (
         "By this name and over plain HTTP, a browser does not say whether a web page made the request. Open the proxy "

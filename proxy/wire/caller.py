@@ -65,6 +65,7 @@ class CallerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_discard",
+        "_due",
         "_head_begun",
         "_held",
         "_lingering",
@@ -92,6 +93,7 @@ class CallerConnection(asyncio.Protocol):
         self.uid: int | None = None
         self.deadline = NEVER
         self.looked_at = NEVER
+        self._due = False
         self._head_begun = False
         self._pending = b""
         self._discard: LengthCursor | None = None
@@ -278,11 +280,16 @@ class CallerConnection(asyncio.Protocol):
         """Serves what has arrived, until a request has to wait or a head is incomplete."""
         if self._reading:
             return
+        if self._due:  # its next turn is coming; with a second one beside it turns would become longer and longer
+            if len(self._pending) > MOST_PENDING:
+                self.hold("pipeline")
+            return
         self._reading = True
         count = 0
         while self._pending and self.exchange is None and not self._lingering and not self._write_full:
             if count == MOST_AT_ONCE:
-                self.server.loop.call_soon(self._read)
+                self._due = True
+                self.server.loop.call_soon(self._read_on)
                 break
             count += 1
             if not self._read_one():
@@ -292,6 +299,10 @@ class CallerConnection(asyncio.Protocol):
             self.hold("pipeline")  # a caller who sends faster than it is answered, or does not read its answers
         elif self._held and self.exchange is None:
             self.release("pipeline")
+
+    def _read_on(self) -> None:
+        self._due = False
+        self._read()
 
     def _read_one(self) -> bool:
         data = self._pending
@@ -351,7 +362,8 @@ class CallerConnection(asyncio.Protocol):
         self._memo = None
         read = read_request(raw, self.uid)
         if isinstance(read, Deny):
-            self._refuse(Record(received, moment, "OTHER", "", self.peer), read, None)
+            record = Record(received, moment, "OTHER", "", self.peer)
+            self._refuse(record, read, None, head_only=raw.startswith(b"HEAD "))
             return
         if is_preflight(read.head.method, read.head.noted):
             self._answer_preflight(read, received, moment)
@@ -441,7 +453,13 @@ class CallerConnection(asyncio.Protocol):
     # -- refusing and closing -----------------------------------------------------------------------------------------
 
     def _refuse(
-        self, record: Record, deny: Deny, parts: RequestParts | None, *, retry_after: int | None = None
+        self,
+        record: Record,
+        deny: Deny,
+        parts: RequestParts | None,
+        *,
+        retry_after: int | None = None,
+        head_only: bool = False,
     ) -> None:
         """Answers a request that goes nowhere, and finds the next one if its body allows."""
         record.code = deny.code
@@ -453,7 +471,7 @@ class CallerConnection(asyncio.Protocol):
         if parts is not None and keep and parts.length:
             keep = 0 < parts.length <= MOST_DISCARDED and not parts.expects_continue
             self._discard = LengthCursor(parts.length) if keep else None
-        head_only = parts is not None and parts.head.method == "HEAD"
+        head_only = head_only or (parts is not None and parts.head.method == "HEAD")
         more = b"" if parts is None else response_lines(parts.head.noted, self.server.snapshot.policy.origins)
         self.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more))
         self._finish(record, keep=keep)

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from proxy.core.errors import Code
-from proxy.wire.framing import close_frame
+from proxy.wire.frames import close_frame
 from proxy.wire.reading import give_to
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ class ClosingEnd(asyncio.Protocol):
         self._closing.on_lost(self.end)
 
     def pause_writing(self) -> None:
-        """Asyncio's callback."""
-        self.end.pause_writing()
+        """Asyncio's callback. Not left to the end: it would take the other transport back from the closing."""
+        self.end.full = True
+        self.end.peer.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Asyncio's callback."""

@@ -71,6 +71,7 @@ class Deadlines:
                 del self._buckets[bucket]
 
     def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._tick)  # first: a bug in one must not end the limits of all
         now = self._loop.time()
         current = int(now / TICK)
         while self._next <= current:
@@ -84,4 +85,6 @@ class Deadlines:
                     timed.deadline = NEVER
                     timed.on_deadline()
                 self.watch(timed)
-        self._timer = self._loop.call_later(TICK, self._tick) if self._buckets else None
+        if not self._buckets:
+            self._timer.cancel()
+            self._timer = None

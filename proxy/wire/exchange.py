@@ -416,7 +416,6 @@ class Exchange:
         self._record.status = 101
         self._over = True
         upstream.exchange = None
-        upstream.deadline = NEVER
         self._pool.release(upstream)
         self._caller.write(self._scrub(switch_bytes(response, self._allow)))
         transport, early_in = self._caller.leave_to_tunnel()

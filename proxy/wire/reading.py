@@ -1,8 +1,9 @@
 """Reading less at a time from whoever sends faster than the other side takes.
 
 A loop reads what has arrived in one piece, up to 256 KB, and all of it waits when the other side does not read. A
-shared buffer bounds that to ``MOST``. It costs half a microsecond more per read, so it comes in only where a transport
-has shown that it delivers large pieces, or where its peer was too slow for it.
+shared buffer bounds that to ``MOST``. It costs two microseconds more per read, most of it for two looks at the thread's
+clock, so it comes in only where a transport has shown that it delivers large pieces, or where its peer was too slow for
+it.
 """
 
 from __future__ import annotations

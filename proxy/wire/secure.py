@@ -123,7 +123,8 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         data = b""
         ended = False
         try:
-            # A buffer of the size asked for is made first, and no record holds more than it took on the wire.
+            # A buffer of the size asked for is made first. A record holds no more than it took on the wire; what came
+            # of it before, OpenSSL has, and the loop below fetches.
             data = tls.read(incoming.pending or LONGEST_READ)
             if incoming.pending or tls.pending():
                 pieces = [data]

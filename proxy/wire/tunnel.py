@@ -14,7 +14,7 @@ from proxy.limits.gate import Gate
 from proxy.observe.record import Ending, Record
 from proxy.wire.closing import Closing
 from proxy.wire.deadlines import NEVER
-from proxy.wire.framing import FrameCursor
+from proxy.wire.frames import FrameCursor
 from proxy.wire.reading import LARGE, give_to, read_in_pieces
 
 if TYPE_CHECKING:

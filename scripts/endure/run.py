@@ -36,8 +36,7 @@ from script import KEY, Accounts, Order
 from tunnelling import ENDS, Tunnels
 
 LINGER = 20.0
-"""Seconds of the time limits that are configured. A connection that was cut is still in the list of those whose time is
-watched until its limit has passed: with the defaults up to five minutes."""
+"""Seconds of the time limits that are configured: short, so that what idles is gone before the looks at rest."""
 
 FIELDS, HOSTS, SIGNED = 2048, 256, 4096
 """The bounds of what the proxy remembers: names of fields (``core/headers.py``), values of Host (``core/browser.py``)

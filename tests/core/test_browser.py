@@ -134,7 +134,9 @@ def test_a_host_is_judged_as_it_is_checked(host: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [b"User-Agent: Mozilla/5.0", b"user-agent: Mozilla/5.0", b"USER-AGENT:Mozilla/5.0", b"User-Agent: \t Mozilla/4.0",
-     b"User-Agent: Mozilla/", b"User-Agent: Mozilla/5.0 (iPhone) CriOS/140 Safari/604.1"],
+     b"User-Agent: Mozilla/", b"User-Agent: Mozilla/5.0 (iPhone) CriOS/140 Safari/604.1",
+     b"User-Agent: AppleCoreMedia/1.0.0.23A344 (iPhone; U; CPU OS 26_0; en_us)", b"User-Agent: Opera/9.80",
+     b"User-Agent: stagefright/1.2 (Linux;Android 14)"],
 )  # fmt: skip
 def test_a_browser_that_says_nothing_may_have_been_sent_by_a_page(line: bytes) -> None:
     ours, another = line + b"\r\n", b"User-Agent: another\r\n"

@@ -15,8 +15,10 @@ from websockets.exceptions import ConnectionClosed
 from proxy.core.errors import Code
 from proxy.core.model import Mode, Snapshot
 from proxy.observe.record import Ending
-from proxy.wire.framing import close_frame, frame_size
+from proxy.wire.closing import ClosingEnd
+from proxy.wire.frames import close_frame, frame_size
 from proxy.wire.tunnel import Tunnel
+from tests.faults.steps import until
 from tests.proxies import ClockLoop, Proxies, Proxy
 from tests.snapshots import SOCKET, SWITCH, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, Wire, bounded, request
@@ -57,6 +59,24 @@ async def _read_close(wire: Wire) -> tuple[int, str]:
     mask = await wire.exactly(4)
     payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(await wire.exactly(head[1] & 0x7F)))
     return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+
+async def test_a_caller_who_reads_slowly_is_told_after_the_frame_that_is_on_its_way(proxy: Proxy) -> None:
+    caller, wire, tunnel = await _opened(proxy)
+    size = 8_000_000
+    frame = b"\x82\x7f" + size.to_bytes(8, "big") + bytes(size)
+    caller.stop_reading()
+    await wire.send(frame[:1000])
+    await until(lambda: tunnel.upstream.bytes == 1000)
+    tunnel.close(1001, Code.DRAINING)
+    wire.feed(frame[1000:])
+    await until(lambda: tunnel.caller.full)
+    assert isinstance(tunnel.upstream.transport.get_protocol(), ClosingEnd)
+    caller.read_again()
+    assert await caller.exactly(len(frame)) == frame
+    assert await caller.exactly(len(TO_CALLER)) == TO_CALLER
+    await caller.send(ECHO)
+    assert await caller.rest() == b""
 
 
 async def test_both_sides_are_told_and_the_answer_is_waited_for(proxy: Proxy) -> None:

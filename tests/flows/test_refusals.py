@@ -65,6 +65,14 @@ async def test_the_answer_to_a_refused_head_request_has_no_body(proxy: Proxy) ->
     assert (await caller.message()).head.status == 404
 
 
+async def test_a_refused_head_request_gets_no_body_even_if_its_head_is_wrong(proxy: Proxy) -> None:
+    caller = await proxy.caller()
+    await caller.send(request("HEAD /things", "Host: 127.0.0.1"))
+    head = await caller.head()
+    assert (head.status, head.get("Connection"), int(head.get("Content-Length") or "0") > 0) == (400, "close", True)
+    assert await caller.rest() == b""
+
+
 async def test_a_connection_serves_on_after_a_refusal_and_its_body_is_not_taken_for_a_request(proxy: Proxy) -> None:
     caller = await proxy.caller()
     await caller.send(request("POST /voices/v1/voices:clone", body=request("GET /things")))

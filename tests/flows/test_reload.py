@@ -30,7 +30,7 @@ from proxy.core.model import (
 from proxy.credentials.api_key import ApiKey
 from proxy.credentials.secret import Secret
 from proxy.settings.load import load_settings
-from proxy.wire.framing import close_frame
+from proxy.wire.frames import close_frame
 from proxy.wire.server import RETIRED_FOR
 from tests.flows.test_start_and_end import WatchedKeys, WatchedTokens
 from tests.proxies import ClockLoop, Proxies, Proxy

@@ -16,7 +16,7 @@ import pytest
 
 from proxy.callers.user import user_recogniser
 from proxy.core.model import Address, Caller, Limits, Snapshot
-from proxy.wire.framing import close_frame
+from proxy.wire.frames import close_frame
 from tests.proxies import Proxies, Proxy
 from tests.snapshots import HANDSHAKE, SWITCH, TOKEN, make_snapshot, upstream_at, with_policy
 from tests.wires import OK, Wire, request

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from proxy.wire.caller import MOST_AT_ONCE
+from tests.faults.steps import until
 from tests.proxies import Proxy
 from tests.wires import OK, PATIENCE, Wire, bounded, chunked, request
 
@@ -111,13 +113,28 @@ async def test_a_caller_who_sends_requests_and_reads_no_answers_is_not_read_with
     caller = await proxy.caller()
     caller.stop_reading()
     flood = request("GET /nothing") * 1000
-    while not any(connection._write_full for connection in proxy.server.connections):
-        await caller.send(flood)
+    caller.feed(flood * 50)  # their answers are more than the kernel holds
+    await until(lambda: any(connection._write_full for connection in proxy.server.connections))
     for _ in range(100):
-        caller._writer.write(flood)
+        caller.feed(flood)
         await asyncio.sleep(0)
     (connection,) = proxy.server.connections
     assert len(connection._pending) < 2**20
+    caller.reset()
+
+
+async def test_however_many_requests_arrive_one_turn_serves_a_few(proxy: Proxy) -> None:
+    caller = await proxy.caller()
+    await caller.send(request("GET /nothing"))
+    assert (await caller.message()).head.status == 404
+    (connection,) = proxy.server.connections
+    most = 0
+    for _ in range(100):
+        before = proxy.metrics.accepted
+        connection.data_received(request("GET /nothing") * 20)
+        await asyncio.sleep(0)
+        most = max(most, proxy.metrics.accepted - before)
+    assert 0 < most <= 2 * MOST_AT_ONCE  # what was just read, and what a turn before left for this one
     caller.reset()
 
 

@@ -9,15 +9,8 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from proxy.wire.framing import (
-    LONGEST_CHUNK_LINE,
-    BodyCursor,
-    ChunkedCursor,
-    CloseCursor,
-    FrameCursor,
-    FramingError,
-    LengthCursor,
-)
+from proxy.wire.frames import FrameCursor
+from proxy.wire.framing import LONGEST_CHUNK_LINE, BodyCursor, ChunkedCursor, CloseCursor, FramingError, LengthCursor
 from tests.fuzz.engine import Target, cut
 from tests.security.strict import Malformed, Unfinished, read_answer, read_request
 

@@ -123,6 +123,8 @@ def read_answer(data: bytes, method: str, *, closed: bool) -> Answer:
     codings, lengths = head.all(b"transfer-encoding"), head.all(b"content-length")
     if len(codings) > 1 or (codings and lengths):
         raise Malformed("framed twice")
+    if codings and b"\t" in codings[0]:
+        raise Malformed("coding")
     if method == "HEAD" or status in {101, 204, 304}:
         # There is no body, whatever coding it would have had; a length is passed on, and must be one.
         if lengths:

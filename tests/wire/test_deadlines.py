@@ -145,6 +145,20 @@ def test_what_has_ended_is_not_kept(loop: FakeLoop, deadlines: Deadlines) -> Non
     assert (fired, len(other.fired)) == ([], 1)
 
 
+def test_a_bug_in_one_does_not_end_the_limits_of_all(loop: FakeLoop, deadlines: Deadlines) -> None:
+    class Broken(Timed):
+        def on_deadline(self) -> None:
+            raise ZeroDivisionError
+
+    other = Timed(loop)
+    _set(deadlines, Broken(loop), loop.now + 1)
+    _set(deadlines, other, loop.now + 5)
+    with pytest.raises(ZeroDivisionError):
+        loop.advance(2)
+    loop.advance(10)
+    assert len(other.fired) == 1
+
+
 def test_one_may_forget_another_while_both_are_looked_at(loop: FakeLoop, deadlines: Deadlines) -> None:
     class Ends(Timed):
         def on_deadline(self) -> None:

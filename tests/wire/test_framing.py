@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from aiohttp.base_protocol import BaseProtocol
@@ -12,17 +13,16 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.wire import framing
+from proxy.wire.frames import FrameCursor, close_frame, frame_size
 from proxy.wire.framing import (
     LONGEST_CHUNK_LINE,
     LONGEST_TRAILERS,
     BodyCursor,
     ChunkedCursor,
     CloseCursor,
-    FrameCursor,
     FramingError,
     LengthCursor,
-    close_frame,
-    frame_size,
 )
 
 AFTER = b"GET /next"
@@ -307,3 +307,41 @@ def test_no_bytes_upset_the_frame_cursor(pieces: list[bytes]) -> None:
     for piece in pieces:
         cursor.feed(piece)
     assert cursor.messages >= 0
+
+
+class _Never:
+    """An expression that matches nothing."""
+
+    @staticmethod
+    def match(*_: object) -> None:
+        return None
+
+
+_BITS = [b"\r\n", b"\r", b"\n", b"0", b"1", b"a", b"F", b"3f", b"40", b"5\r\nhello\r\n", b"1\r\nx\r\n", b"0" * 12,
+         b"0\r\n\r\n", b";a", b" ", b"2\r\n\r\n\r\n", b"A: b\r\n", b"g", b"0" * 12 + b"1\r\nx\r\n",
+         b"0" * 14 + b"1\r\ny\r\n", b"3f\r\n" + b"z" * 63 + b"\r\n", b"40\r\n" + b"z" * 64 + b"\r\n"]  # fmt: skip
+
+
+def _followed(data: bytes, cut: list[int], options: dict[str, bool]) -> tuple[bytes, bytes | None] | None:
+    try:
+        return feed(ChunkedCursor(**options), data, cut)
+    except FramingError:
+        return None
+
+
+@given(
+    st.lists(st.sampled_from(_BITS), max_size=14).map(b"".join),
+    cuts,
+    st.sampled_from([{}, {"refuse_extensions": True}, {"decode": True}]),
+)
+def test_what_is_read_at_once_is_what_is_read_chunk_by_chunk(
+    data: bytes, cut: list[int], options: dict[str, bool]
+) -> None:
+    fast = _followed(data, cut, options)
+    with mock.patch.multiple(framing, _ONE_CHUNK=_Never, _SMALL_CHUNKS=_Never):
+        assert _followed(data, cut, options) == fast
+
+
+def test_many_chunks_of_one_byte_are_a_body() -> None:
+    body = b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
+    assert feed(ChunkedCursor(), body + AFTER) == (body, AFTER)
