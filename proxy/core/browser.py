@@ -20,10 +20,10 @@ _TRUSTWORTHY = re.compile(
 """Hosts to which browsers say where a request comes from over plain HTTP, too: loopback, by W3C Secure Contexts,
 section 3.1. What one browser takes for it and another may not (``localhost.``, ``[::ffff:127.0.0.1]``) is left out."""
 
-_BROWSER = re.compile(rb"(?i:user-agent):[ \t]*(?:Mozilla|Opera|AppleCoreMedia|stagefright)/")
+_LIKE_BROWSER = re.compile(rb"(?:Mozilla|Opera|AppleCoreMedia|stagefright)/")
 """How every browser in use begins its name, or what fetches audio and video for it (AppleCoreMedia for Safari), and no
 HTTP library: not curl, Python's, Node's, okhttp or CFNetwork. PowerShell does."""
-_LIKE_BROWSER = re.compile(rb"(?:Mozilla|Opera|AppleCoreMedia|stagefright)/")
+_BROWSER = re.compile(rb"(?i:user-agent):[ \t]*" + _LIKE_BROWSER.pattern)
 
 _SAME_SITE = (b"same-origin", b"none")
 """A request of the page's own origin (there are none), or one that a person typed. ``same-site`` is another port."""
