@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 from proxy.catalogue.load import BUILT_IN, load_built_in
 from proxy.core.errors import OUTCOMES, Code
 from proxy.core.model import LOG_FIELDS, READ_METHODS, Kind, Operation, Permission
-from proxy.observe.metrics import PREFIX, Metrics
+from proxy.observe.families import PREFIX, registry_of
+from proxy.observe.metrics import Metrics
 from proxy.settings import fields
 from proxy.settings.load import load_settings
 from proxy.settings.schema import configuration_schema
@@ -254,7 +255,7 @@ def metric_rows() -> Iterator[tuple[str, ...]]:
     """Every metric of our own, as it is scraped."""
     key = base64.b64encode(b"id:secret").decode()
     snapshot = load_settings(None, {"INWORLD_API_KEY": key})
-    for family in Metrics(lambda: snapshot).registry.collect():
+    for family in registry_of(Metrics(lambda: snapshot)).collect():
         if family.name.startswith(PREFIX):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             # The library shows labels only on samples, and a counter without any has none yet.

@@ -14,8 +14,8 @@ import hmac
 import logging
 import socket
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -23,47 +23,27 @@ from aiohttp.typedefs import Handler, Middleware
 from proxy import __version__
 from proxy.core.browser import check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
-from proxy.core.model import Address, Credential, ErrorShape
+from proxy.core.model import Credential, ErrorShape
 from proxy.observe.exposition import expose
 from proxy.reload import Outcome, Reloader, State
-from proxy.wire.listener import place_of
 from proxy.wire.server import DataServer
-from proxy.wire.socket_file import SocketFile
 
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
 async def start_admin(
-    server: DataServer, inherited: socket.socket | None = None, reloader: Reloader | None = None
-) -> tuple[web.AppRunner, str, int]:
-    """Opens the admin listener, or takes the inherited one, and returns it with where it is.
-
-    Raises ``OSError`` when the address cannot be had.
-    """
-    address = server.snapshot.admin
-    application = make_application(server, reloader)
-    if address.path is not None and inherited is None:
-        file = SocketFile(address.path)
-        inherited = file.sock
-        # Not aiohttp's own UnixSite: it makes the file by the umask, and over whatever socket is there.
-        application.on_shutdown.append(partial(_close, file))
-    runner = web.AppRunner(application, access_log=None, logger=_quiet_logger())
+    server: DataServer, sockets: Sequence[socket.socket], reloader: Reloader | None = None
+) -> web.AppRunner:
+    """Answers on these sockets, until ``cleanup()``."""
+    runner = web.AppRunner(make_application(server, reloader), access_log=None, logger=_quiet_logger())
     try:
         await runner.setup()
-        await _site(runner, address, inherited).start()
+        for sock in sockets:
+            await web.SockSite(runner, sock).start()
     except BaseException:
         await runner.cleanup()
         raise
-    host, port = runner.addresses[0][:2] if inherited is None else place_of(inherited)
-    return runner, host, port
-
-
-async def _close(file: SocketFile, _: web.Application) -> None:
-    file.close()
-
-
-def _site(runner: web.AppRunner, address: Address, inherited: socket.socket | None) -> web.BaseSite:
-    return web.TCPSite(runner, address.host, address.port) if inherited is None else web.SockSite(runner, inherited)
+    return runner
 
 
 def make_application(server: DataServer, reloader: Reloader | None = None) -> web.Application:

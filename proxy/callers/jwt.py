@@ -32,9 +32,6 @@ LONGEST = 8192
 MOST_REMEMBERED = 4096
 """Verified tokens kept until they end, 0.3 KB each. One that is kept costs 4 us, not 150 (RS256, 2026-11-21)."""
 
-MOST_LEEWAY = 60.0
-"""Seconds that two clocks may differ by. More would keep tokens alive that have ended."""
-
 _SPELLING = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
 _LATEST = 1e12
 """Unix seconds. A moment beyond is no moment, and could not be reckoned with exactly."""

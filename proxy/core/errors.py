@@ -10,12 +10,14 @@ import json
 from enum import Enum
 from typing import Any, NamedTuple
 
+from proxy.core.enums import at_hand
 from proxy.core.model import ErrorShape
 
 PROXY_NAME = "inworld-proxy"
 """How the proxy calls itself in ``Proxy-Status`` (RFC 9209 section 2)."""
 
 
+@at_hand
 class Code(Enum):
     """The finite set of reasons. The same word is in the body, in Proxy-Status, in the log line and in the metric."""
 

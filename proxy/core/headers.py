@@ -10,7 +10,10 @@ import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 
+from proxy.core.enums import at_hand
 
+
+@at_hand
 class Role(IntEnum):
     """What happens to a field: KEEP crosses, NOTE is read here and stays, BOTH is read and crosses, DROP vanishes."""
 

@@ -13,6 +13,8 @@ from enum import Enum
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from proxy.core.enums import at_hand
+
 if TYPE_CHECKING:
     from proxy.core.errors import Code
     from proxy.core.target import OperationTree
@@ -24,6 +26,7 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 """The only methods that are ever looked up; TRACE, CONNECT and inventions are 405 without contacting anyone."""
 
 
+@at_hand
 class Kind(Enum):
     """How an operation moves bytes. ``LOCAL``: it does not; the proxy answers itself."""
 
@@ -32,6 +35,7 @@ class Kind(Enum):
     LOCAL = "local"
 
 
+@at_hand
 class Permission(Enum):
     """What an operation asks of the key that serves it.
 
@@ -46,6 +50,7 @@ class Permission(Enum):
     MINT = "mint"
 
 
+@at_hand
 class ErrorShape(Enum):
     """The JSON that an operation's own clients parse when something is refused."""
 
@@ -74,6 +79,7 @@ class Operation:
     keeps_query: frozenset[str] = frozenset()
 
 
+@at_hand
 class KeyType(Enum):
     """Fixed when the key is made in Inworld's Portal; nothing on the wire reveals it."""
 
@@ -81,6 +87,7 @@ class KeyType(Enum):
     REALTIME_ONLY = "realtime-only"
 
 
+@at_hand
 class Level(Enum):
     """How far a key's permission on an API goes."""
 
@@ -307,6 +314,7 @@ UserRecogniser = Callable[[int], Caller | None]
 """Recognising a caller that presents nothing, by the user who connected (a number) as the kernel says it."""
 
 
+@at_hand
 class Mode(Enum):
     """``audit`` suspends the callers' grants only, and says what ``enforce`` would have refused."""
 
@@ -487,6 +495,7 @@ class SharedLimitsState(NamedTuple):
     fallback: Mapping[str, int]
 
 
+@at_hand
 class LogFormat(Enum):
     """``auto`` is readable on a terminal and JSON elsewhere."""
 
@@ -496,6 +505,7 @@ class LogFormat(Enum):
     OFF = "off"
 
 
+@at_hand
 class LogLevel(Enum):
     """``all`` requests, only ``refused`` and failed ones, or only what ``failed`` at the upstream or here (5xx)."""
 

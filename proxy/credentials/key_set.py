@@ -18,8 +18,6 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-import aiohttp
-
 from proxy import __version__
 from proxy.core.model import KeySetState, RunningTask, Spawn, Upstream
 from proxy.credentials.clock import Clock
@@ -73,6 +71,9 @@ class KeySetEndpoint:
     @classmethod
     def of(cls, host: Upstream, path: str) -> KeySetEndpoint:
         """Raises ``OSError`` or ``ssl.SSLError`` when the host's CA file cannot be used."""
+        # Here, while a configuration is read, and not on the loop that serves.
+        import aiohttp  # noqa: F401, PLC0415 - a quarter of a start, for those who fetch nothing
+
         return cls(host, path, tls_context(host))
 
     @property
@@ -82,6 +83,8 @@ class KeySetEndpoint:
 
     async def __call__(self) -> bytes:
         """The set as it is published now. Raises ``FetchError``."""
+        import aiohttp  # noqa: PLC0415 - see of()
+
         try:
             async with (
                 aiohttp.ClientSession(

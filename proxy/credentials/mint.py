@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import jwt
-
 from proxy.credentials.clock import Clock
 from proxy.credentials.iw1 import DOCUMENTED, MintVariant, authorization_value, signed_host, split_key
 from proxy.credentials.secret import Secret
@@ -46,6 +44,10 @@ class SessionTokenMint:
     host: str | None = None
     clock: Clock = field(default_factory=Clock)
     time_limit: float = TIME_LIMIT
+
+    def __post_init__(self) -> None:
+        # Here, while a configuration is read, and not on the loop that serves.
+        import jwt  # noqa: F401, PLC0415 - it brings cryptography: 7 % of a start, for those who mint nothing
 
     async def __call__(self, key: Secret, skew: float) -> Minted:
         """Mints from ``key``, the Base64 of ``id:secret``, signed at our time corrected by ``skew``.
@@ -103,6 +105,8 @@ def moment(members: Mapping[str, object], member: str) -> float | None:
 
 def _own_expiry(token: Secret) -> float | None:
     """The ``exp`` of a token that is a JWT. Not verified: it is ours to send, and only the end is believed, earlier."""
+    import jwt  # noqa: PLC0415 - see SessionTokenMint
+
     try:
         end = jwt.decode(token.reveal(), options={"verify_signature": False}).get("exp")
     except (jwt.PyJWTError, ValueError, RecursionError):

@@ -16,15 +16,19 @@ SHORTEST = 8
 
 def without_credential(data: bytes, authorization: bytes) -> bytes:
     """The data with every form of what was sent in this field line made unreadable; the same object if it has none."""
-    for form in _forms(authorization):
-        if form in data:
-            data = data.replace(form, b"*" * len(form))
+    # Not asked with `in` before: for bytes CPython first takes it for a number and throws the exception away, which was
+    # 19 of an exchange's 111 thousand instructions; replacing nothing gives the same object (callgrind, 2026-11-22).
+    for form, stars in _forms(authorization):
+        data = data.replace(form, stars)
     return data
 
 
 @lru_cache(maxsize=16)
-def _forms(authorization: bytes) -> tuple[bytes, ...]:
-    """As it was sent, without its padding, and what is encoded in it: whole, and the secret after the colon."""
+def _forms(authorization: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """As it was sent, without its padding, and what is encoded in it: whole, and the secret after the colon.
+
+    Each with what takes its place.
+    """
     scheme, _, value = authorization.partition(b":")[2].strip().partition(b" ")
     forms = [value, value.rstrip(b"=")]
     if scheme == b"Basic":
@@ -33,4 +37,4 @@ def _forms(authorization: bytes) -> tuple[bytes, ...]:
         except binascii.Error:
             pair = b""
         forms += [pair, pair.partition(b":")[2]]
-    return tuple(form for form in dict.fromkeys(forms) if len(form) >= SHORTEST)
+    return tuple((form, b"*" * len(form)) for form in dict.fromkeys(forms) if len(form) >= SHORTEST)

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-
-import aiohttp
-from multidict import CIMultiDictProxy
+from typing import TYPE_CHECKING
 
 from proxy import __version__
 from proxy.core.model import Upstream
 from proxy.credentials.clock import Clock
 from proxy.tls import tls_context
+
+if TYPE_CHECKING:
+    import aiohttp
+    from multidict import CIMultiDictProxy
 
 TIME_LIMIT = 10.0
 """Seconds for the whole exchange. Longer than any healthy one; requests that wait for a token wait no longer either."""
@@ -79,6 +81,9 @@ class TokenEndpoint:
     @classmethod
     def of(cls, upstream: Upstream) -> TokenEndpoint:
         """Raises ``OSError`` or ``ssl.SSLError`` when the upstream's CA file cannot be used."""
+        # Here, while a configuration is read, and not when a request waits for its token.
+        import aiohttp  # noqa: F401, PLC0415 - a quarter of a start, for those who mint nothing
+
         return cls(upstream, tls_context(upstream))
 
     async def post(
@@ -91,6 +96,8 @@ class TokenEndpoint:
         time_limit: float = TIME_LIMIT,
     ) -> Reply:
         """Sends one POST and reads its answer. Raises ``MintError``."""
+        import aiohttp  # noqa: PLC0415 - see of()
+
         failure: MintError
         try:
             async with aiohttp.ClientSession(

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from prometheus_client.exposition import choose_encoder
 
-from proxy.observe.metrics import (
+from proxy.observe.families import (
     BYTES_IN,
     BYTES_OUT,
     DURATION,
@@ -21,11 +21,10 @@ from proxy.observe.metrics import (
     MESSAGES,
     PREFIX,
     REQUESTS,
-    Histogram,
-    Metrics,
-    Series,
     Wide,
+    registry_of_few,
 )
+from proxy.observe.metrics import Histogram, Metrics, Series
 
 AT_ONCE = 64
 """Series written before others get their turn: about five milliseconds."""
@@ -51,7 +50,7 @@ async def expose(metrics: Metrics, accept: str) -> tuple[bytes, str]:
             await asyncio.sleep(0)
     # The library's part last: OpenMetrics ends with a line of its own.
     return "".join(line for _, _, lines in families for line in lines).encode("utf-8") + encode(
-        metrics.few
+        registry_of_few(metrics)
     ), content_type
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from proxy.core.enums import at_hand
 from proxy.core.errors import Code
 
 GONE = 499
 """What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
 
 
+@at_hand
 class Ending(IntEnum):
     """How a request ended. Exactly one is true of every request that was accepted.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from proxy.callers.jwt import MOST_LEEWAY
 from proxy.credentials.sources import ExecSource, Source, parse_source
 from proxy.document import UnusableError, describe, quoted
 from proxy.settings.units import parse_duration
 
 Claims = tuple[tuple[str, tuple[str, ...]], ...]
 """Names of claims, each with the values of which a token must have one."""
+
+MOST_LEEWAY = 60.0
+"""Seconds that two clocks may differ by. More would keep tokens alive that have ended."""
 
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {

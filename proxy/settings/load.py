@@ -17,7 +17,6 @@ from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.credentials import resolve_credentials
-from proxy.settings.jwt_callers import resolve_jwt_callers
 from proxy.settings.limits import resolve_shared_limits
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
@@ -27,7 +26,7 @@ from proxy.settings.resolve import (
     merge_catalogues,
     resolve_upstreams,
 )
-from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers
+from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers, resolve_signed_callers
 from proxy.settings.tokens import TOKEN_OPERATION, offers_tokens, resolve_desk
 from proxy.settings.user_callers import resolve_user_callers
 
@@ -126,7 +125,7 @@ def _build(
     table = RouteTable(served, credentials, operations)
     table.fill(reading, faults)
     callers, recognisers = resolve_callers(reading, operations, table.by_operation, faults)
-    jwt_recognisers, key_sets = resolve_jwt_callers(
+    jwt_recognisers, key_sets = resolve_signed_callers(
         reading, callers, around, faults, keep=keep.key_sets if keep else {}
     )
     _check_listeners(reading, faults)

@@ -15,6 +15,7 @@ from proxy.core.model import (
     Caller,
     Credential,
     KeyPower,
+    KeySetSource,
     KeyType,
     Operation,
     Permission,
@@ -25,9 +26,9 @@ from proxy.core.policy import check_power
 from proxy.document import Document, Fault, KeyPath, choose_from, nearest, quoted
 from proxy.settings.credentials import key_power
 from proxy.settings.limits import resolve_limits
-from proxy.settings.model import RouteSettings
+from proxy.settings.model import CallerSettings, RouteSettings
 from proxy.settings.reading import Entry, Reading
-from proxy.settings.resolve import Served
+from proxy.settings.resolve import Served, Surroundings
 
 ANONYMOUS = "anonymous"
 """Who everyone is when no callers are declared; no declared caller may have this name."""
@@ -144,6 +145,7 @@ def resolve_callers(
             faults.append(document.fault(("callers", name), f"a caller named `{ANONYMOUS}`", remedy))
         if entry is None:
             continue
+        _check_one_way(document, entry, faults)
         granted: set[str] = set()
         for index, glob in enumerate(entry.settings.allow):
             matched = match_glob(glob, operations)
@@ -160,6 +162,34 @@ def resolve_callers(
         callers[name] = Caller(name, shared_routes, frozenset(granted), limits)
     recogniser = token_recogniser((digest, callers[name]) for digest, name in owners.items())
     return callers, (recogniser,) if callers else ()
+
+
+def resolve_signed_callers(
+    reading: Reading,
+    callers: Mapping[str, Caller],
+    around: Surroundings,
+    faults: list[Fault],
+    *,
+    keep: Mapping[str, KeySetSource],
+) -> tuple[tuple[Recogniser, ...], Mapping[str, KeySetSource]]:
+    """The way of recognising those whose tokens an identity provider signs, and its key sets, if there are such."""
+    if all(entry is None or entry.settings.jwt is None for entry in reading.callers.values()):
+        return (), {}
+    from proxy.settings.jwt_callers import resolve_jwt_callers  # noqa: PLC0415 - see there
+
+    return resolve_jwt_callers(reading, callers, around, faults, keep=keep)
+
+
+def _check_one_way(document: Document, entry: Entry[CallerSettings], faults: list[Fault]) -> None:
+    settings = entry.settings
+    ways = [name for name in ("token", "uid", "jwt") if getattr(settings, name)]
+    if len(ways) > 1:
+        remedy = "remove one of them, or declare two callers"
+        found = f"a caller with both {' and '.join(f'`{name}`' for name in ways)}"
+        faults.append(document.fault((*entry.path, ways[-1]), found, remedy))
+    elif entry.whole and not ways:
+        remedy = "add `token:` with a digest (`inworld-proxy token` makes one), `jwt:`, or on a unix socket `uid:`"
+        faults.append(document.fault(entry.path, "a caller without `token` or `jwt`", remedy))
 
 
 def _check_operations(

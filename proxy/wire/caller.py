@@ -60,7 +60,7 @@ def _too_much(code: Code, operation: Operation, caller: Caller) -> Deny:
     return Deny(code, MESSAGES[code], operation, caller, None, operation.errors)
 
 
-class CallerConnection(asyncio.Protocol):
+class CallerConnection:
     """One connection of a caller. ``exchange`` is the request being served, None between requests."""
 
     __slots__ = (

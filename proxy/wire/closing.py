@@ -50,9 +50,9 @@ class Closing:
         if end.cursor.at_boundary:
             # Only the caller's side can be here: the upstream's being there is what ends this step.
             end.cursor.feed(data)
-            end.peer.transport.write(data)
+            end.out.write(data)
             return
-        end.peer.transport.write(end.cursor.feed_to_boundary(data))
+        end.out.write(end.cursor.feed_to_boundary(data))
         self._say_if_possible()
 
     def on_ended(self, end: TunnelEnd) -> None:
@@ -95,7 +95,7 @@ class Closing:
             caller.transport.close()
 
 
-class ClosingEnd(asyncio.Protocol):
+class ClosingEnd:
     """Takes the place of a ``TunnelEnd`` on its transport."""
 
     __slots__ = ("_closing", "end")
@@ -120,7 +120,7 @@ class ClosingEnd(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Asyncio's callback. Not left to the end: it would take the other transport back from the closing."""
         self.end.full = True
-        self.end.peer.transport.pause_reading()
+        self.end.out.pause_reading()
 
     def resume_writing(self) -> None:
         """Asyncio's callback."""

@@ -11,13 +11,14 @@ import errno
 import socket
 import ssl
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import aiohappyeyeballs
 
 from proxy.core.errors import Code
 from proxy.core.model import Spawn, TimeLimits, Upstream
 from proxy.tls import tls_context
+from proxy.wire.reading import Callbacks
 from proxy.wire.secure import SecureTransport
 
 ATTEMPT_DELAY = 0.25
@@ -34,7 +35,7 @@ PATIENCE = 1.0
 
 LONGEST_PROXY_ANSWER = 16384
 
-_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
+_Protocol = TypeVar("_Protocol", bound=Callbacks)
 _Addresses = Sequence[aiohappyeyeballs.AddrInfoType]
 
 
@@ -63,7 +64,7 @@ class Dialer:
         sock = await self._open(time.connect)
         try:
             if self._tls is None:
-                await self._loop.create_connection(lambda: protocol, sock=sock)
+                await self._loop.create_connection(lambda: cast("asyncio.Protocol", protocol), sock=sock)
             else:
                 await self._secure(protocol, sock, self._tls, time.tls)
         except OSError as exc:
@@ -106,11 +107,9 @@ class Dialer:
                 raise DialError(Code.DESCRIPTORS_EXHAUSTED) from exc
             raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
 
-    async def _secure(
-        self, protocol: asyncio.Protocol, sock: socket.socket, context: ssl.SSLContext, limit: float
-    ) -> None:
+    async def _secure(self, protocol: Callbacks, sock: socket.socket, context: ssl.SSLContext, limit: float) -> None:
         transport = SecureTransport(protocol, context, self._upstream.host, self._loop)
-        await self._loop.create_connection(lambda: transport, sock=sock)
+        await self._loop.create_connection(transport.as_protocol, sock=sock)
         try:
             async with asyncio.timeout(limit):
                 await transport.opened

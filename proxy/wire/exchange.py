@@ -28,6 +28,7 @@ from proxy.wire.answer import (
     switch_bytes,
     upgrade_bytes,
 )
+from proxy.wire.asked import Asked
 from proxy.wire.deadlines import NEVER
 from proxy.wire.dial import DialError
 from proxy.wire.framing import CHUNKED_END, BodyCursor, ChunkedCursor, FramingError, LengthCursor
@@ -35,7 +36,7 @@ from proxy.wire.head import CHUNKED, UNTIL_CLOSE, RequestParts, ResponseHead, re
 from proxy.wire.pool import Pool, prepare
 from proxy.wire.reading import read_in_pieces
 from proxy.wire.refusal import MOST_HELD, HeldAnswer
-from proxy.wire.tunnel import Asked, Tunnel
+from proxy.wire.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from proxy.wire.caller import CallerConnection

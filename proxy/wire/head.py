@@ -12,7 +12,6 @@ survive into the next one, and reading costs a third or less: 2.2 us against 8.6
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from proxy.core.errors import MESSAGES, Code
 from proxy.core.headers import has_member, sort_request_lines, sort_response_lines
@@ -41,23 +40,36 @@ UNTIL_CLOSE = -2
 """As a length: the body ends with the connection (responses only)."""
 
 
-class RequestParts(NamedTuple):
-    """A caller's head and how its body is framed: ``length`` in bytes, or ``CHUNKED``."""
+class RequestParts:
+    """A caller's head and how its body is framed: ``length`` in bytes, or ``CHUNKED``. Never changed.
 
-    head: RequestHead
-    length: int
-    keep_alive: bool
-    expects_continue: bool
+    A class and not a ``NamedTuple``, like the next: no dearer to make, and compiled a third of it to make and to read.
+    """
+
+    __slots__ = ("expects_continue", "head", "keep_alive", "length")
+
+    def __init__(self, head: RequestHead, length: int, *, keep_alive: bool, expects_continue: bool) -> None:
+        self.head = head
+        self.length = length
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+
+    def with_length(self, length: int) -> RequestParts:
+        """The same, for a body of another length."""
+        return RequestParts(self.head, length, keep_alive=self.keep_alive, expects_continue=self.expects_continue)
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead:
     """The upstream's head: ``kept`` lines may cross, ``noted`` are read here. ``version`` is 10 or 11."""
 
-    version: int
-    status: int
-    reason: bytes
-    kept: list[bytes]
-    noted: dict[bytes, bytes]
+    __slots__ = ("kept", "noted", "reason", "status", "version")
+
+    def __init__(self, version: int, status: int, reason: bytes, kept: list[bytes], noted: dict[bytes, bytes]) -> None:
+        self.version = version
+        self.status = status
+        self.reason = reason
+        self.kept = kept
+        self.noted = noted
 
 
 def read_request(data: bytes, uid: int | None = None) -> RequestParts | Deny:
@@ -92,7 +104,8 @@ def read_request(data: bytes, uid: int | None = None) -> RequestParts | Deny:
     expect = noted.get(b"expect")
     if expect is not None and expect.lower() != b"100-continue":
         return _bad("The only expectation this proxy knows is 100-continue.")
-    return RequestParts(head, length, _keeps_alive(head), expect is not None and version == 11 and length != 0)
+    expects = expect is not None and version == 11 and length != 0
+    return RequestParts(head, length, keep_alive=_keeps_alive(head), expects_continue=expects)
 
 
 def read_response(data: bytes) -> ResponseHead | None:

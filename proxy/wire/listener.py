@@ -14,10 +14,12 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from proxy.core.model import PRIVATE, Address, Spawn
 from proxy.observe.metrics import Metrics
 from proxy.wire.descriptors import are_free, read_limit, reserve_of
+from proxy.wire.reading import Callbacks
 from proxy.wire.socket_file import SocketFile
 
 BACKLOG = 4096
@@ -48,14 +50,14 @@ class Listener:
 
     def __init__(
         self,
-        make_protocol: Callable[[], asyncio.BaseProtocol],
+        make_protocol: Callable[[], Callbacks],
         *,
         loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
         spawn: Spawn,
         make_room: Callable[[], int],
     ) -> None:
-        self._make_protocol = make_protocol
+        self._make_protocol = cast("Callable[[], asyncio.Protocol]", make_protocol)
         self._loop = loop
         self._metrics = metrics
         self._spawn = spawn
@@ -78,7 +80,7 @@ class Listener:
         if address.path is not None and not inherited:
             self._file = SocketFile(address.path, mode, backlog=BACKLOG)
             inherited = (self._file.sock,)
-        self._sockets = inherited or await _open(self._loop, address)
+        self._sockets = inherited or await open_sockets(self._loop, address)
         for sock in self._sockets:
             sock.settimeout(0)
         await self._accept()
@@ -214,7 +216,8 @@ class Listener:
         logger.warning("new connections are accepted again, after %.1f s", self._loop.time() - paused_at)
 
 
-async def _open(loop: asyncio.AbstractEventLoop, address: Address) -> list[socket.socket]:
+async def open_sockets(loop: asyncio.AbstractEventLoop, address: Address) -> list[socket.socket]:
+    """Listens on all that this host and port mean. Raises ``OSError`` when that cannot be had."""
     found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     missing: OSError | None = None

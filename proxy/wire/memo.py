@@ -47,7 +47,7 @@ class Memo:
             return None
         length = int(digits)
         parts = self.parts
-        return parts if length == parts.length else parts._replace(length=length)
+        return parts if length == parts.length else parts.with_length(length)
 
 
 def remember(raw: bytes, snapshot: Snapshot, second: int, parts: RequestParts, allow: Allow) -> Memo | None:

@@ -29,8 +29,22 @@ _SMALL = VIEW[:2048]
 _QUICK = MOST_SPENT * len(_SMALL) / MOST
 
 
+class Callbacks(Protocol):
+    """A protocol of asyncio's by its shape. The hot ones have no base class: compiled, they are C structures for that.
+
+    The loops ask for no more than the methods, but for ``asyncio.BufferedProtocol``.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...  # noqa: D102 - asyncio's, like the others
+    def data_received(self, data: bytes) -> None: ...  # noqa: D102
+    def eof_received(self) -> bool | None: ...  # noqa: D102
+    def connection_lost(self, exc: Exception | None) -> None: ...  # noqa: D102
+    def pause_writing(self) -> None: ...  # noqa: D102
+    def resume_writing(self) -> None: ...  # noqa: D102
+
+
 class Reader(Protocol):
-    """Who reads: a protocol of asyncio's, and the transport that it reads from."""
+    """Who reads, and the transport that it reads from."""
 
     transport: asyncio.Transport
     in_pieces: bool
@@ -39,7 +53,7 @@ class Reader(Protocol):
     def wants_more(self) -> bool:
         """Has nobody asked for a pause?"""
 
-    def data_received(self, data: bytes) -> None: ...  # noqa: D102 - asyncio's
+    def data_received(self, data: bytes) -> None: ...  # noqa: D102 - asyncio's, like the others
     def eof_received(self) -> bool | None: ...  # noqa: D102
     def connection_lost(self, exc: Exception | None) -> None: ...  # noqa: D102
     def pause_writing(self) -> None: ...  # noqa: D102
@@ -57,16 +71,16 @@ def read_at_once(reader: Reader) -> None:
     """From now on the reader gets what has arrived."""
     if reader.in_pieces:
         reader.in_pieces = False
-        give_to(reader.transport, cast("asyncio.Protocol", reader))
+        give_to(reader.transport, reader)
 
 
-def give_to(transport: asyncio.Transport, protocol: asyncio.BaseProtocol) -> None:
+def give_to(transport: asyncio.Transport, protocol: object) -> None:
     """Makes the protocol the transport's, whichever of the two ways it reads in."""
     # uvloop decides how to read when it begins to.
     reading = transport.is_reading()
     if reading:
         transport.pause_reading()
-    transport.set_protocol(protocol)
+    transport.set_protocol(cast("asyncio.BaseProtocol", protocol))
     if reading:
         transport.resume_reading()
 

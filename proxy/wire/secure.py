@@ -14,7 +14,8 @@ import contextlib
 import ssl
 from typing import Any, cast
 
-from proxy.wire.reading import VIEW, InPieces
+from proxy.core.compiling import mypyc_attr
+from proxy.wire.reading import VIEW, Callbacks, InPieces
 
 LONGEST_READ = 16384
 """Bytes asked of OpenSSL at a time; it gives one record, 16 KB at most."""
@@ -26,15 +27,18 @@ _PIECE = VIEW[:32768]
 """What is read into: two records. What has not been decrypted waits in memory too."""
 
 
+@mypyc_attr(native_class=False)  # it inherits from one of C's
 class CutOffError(ConnectionError):
     """The connection ended without TLS having been closed: what came before may not be all."""
 
 
-class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
+class SecureTransport:
     """The transport that a protocol sees, and the protocol that the transport below sees.
 
     ``await opened`` after the transport below has been connected. It raises ``ssl.SSLError`` (a certificate that cannot
     be trusted is one) or ``OSError``; until then nothing of the protocol is called, and nothing of it is sent.
+
+    Both by shape only, like ``Callbacks``: ``as_protocol()`` is what a loop takes.
     """
 
     __slots__ = (
@@ -42,12 +46,9 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_reader", "opened",
     )  # fmt: skip
 
-    def __init__(
-        self, reader: asyncio.Protocol, context: ssl.SSLContext, name: str, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        super().__init__()
+    def __init__(self, reader: Callbacks, context: ssl.SSLContext, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._reader = reader
-        self._protocol: asyncio.BaseProtocol = reader
+        self._protocol = cast("asyncio.BaseProtocol", reader)
         self._loop = loop
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
@@ -56,6 +57,11 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._paused = False
         self.opened: asyncio.Future[None] = loop.create_future()
+
+    def as_protocol(self) -> asyncio.BaseProtocol:
+        """What to give to the loop."""
+        asks_for_the_class = isinstance(self._loop, asyncio.SelectorEventLoop)
+        return _IntoBuffer(self) if asks_for_the_class else cast("asyncio.BaseProtocol", self)
 
     # -- the protocol of the transport below ---------------------------------------------------------------------------
 
@@ -111,7 +117,7 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         self._flush()
         self.opened.set_result(None)
-        self._reader.connection_made(self)
+        self._reader.connection_made(cast("asyncio.BaseTransport", self))
         if self._incoming.pending:
             self._decrypt()
 
@@ -234,8 +240,45 @@ class SecureTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Asyncio's method. This transport reads in pieces by itself."""
         self._protocol = protocol
-        self._reader = cast("asyncio.Protocol", protocol.reader if isinstance(protocol, InPieces) else protocol)
+        self._reader = cast("Callbacks", protocol.reader if isinstance(protocol, InPieces) else protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Asyncio's method."""
         return self._protocol
+
+
+class _IntoBuffer(asyncio.BufferedProtocol):
+    """For asyncio's own loop, which reads into a protocol's buffer only where that inherits from its class."""
+
+    __slots__ = ("_secure",)
+
+    def __init__(self, secure: SecureTransport) -> None:
+        self._secure = secure
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's callback, like the others."""
+        self._secure.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See there."""
+        return self._secure.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See there."""
+        self._secure.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        """See there."""
+        self._secure.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See there."""
+        self._secure.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See there."""
+        self._secure.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See there."""
+        self._secure.resume_writing()

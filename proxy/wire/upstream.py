@@ -28,7 +28,7 @@ WRITE_HIGH = 65536
 """Bytes that may wait for a slow upstream before the caller is paused; Envoy's edge advice is half of it."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """One connection. ``exchange`` is who uses it now, None while it waits in the pool."""
 
     __slots__ = (

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.core.model import CallerLimits
+from proxy.observe.families import registry_of
 from proxy.observe.record import Ending
 from proxy.wire.exchange import Exchange
 from tests.proxies import ClockLoop, Proxies, Proxy
@@ -457,7 +458,7 @@ async def test_the_line_is_in_the_metrics(proxies: Proxies, still_clock: ClockLo
     proxy = await _limited(proxies, concurrent=1, queue=6)
 
     def value(name: str, **labels: str) -> float | None:
-        return proxy.metrics.registry.get_sample_value(f"inworld_proxy_{name}", labels)
+        return registry_of(proxy.metrics).get_sample_value(f"inworld_proxy_{name}", labels)
 
     assert value("queue_waiting", caller="shop") == value("queue_waiting", caller="other") == 0
     first = await proxy.caller()

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from proxy.core.model import Address, Snapshot
+from proxy.observe.families import registry_of
 from proxy.wire.caller import CallerConnection
 from proxy.wire.listener import Listener, place_of
 from tests.proxies import Proxies, Proxy
@@ -60,7 +61,7 @@ async def test_a_pause_is_for_new_connections_only_and_ends_by_itself(
             assert len(callers) < 80
             callers.append(await proxy.caller())
             await asyncio.sleep(0)
-        shown = generate_latest(proxy.metrics.registry).decode()
+        shown = generate_latest(registry_of(proxy.metrics)).decode()
         assert "inworld_proxy_listener_paused 1.0" in shown
         assert "inworld_proxy_listener_pauses_total 1.0" in shown
         late = await proxy.caller()

@@ -6,6 +6,7 @@ import base64
 
 import pytest
 
+from proxy.observe.families import registry_of
 from tests.proxies import Proxy
 from tests.snapshots import AUTHORIZATION, KEY, SOCKET
 from tests.wires import OK, chunked, request, response
@@ -22,7 +23,7 @@ FORMS = {
 
 def _counted(proxy: Proxy) -> float:
     name = "inworld_proxy_credential_reflections_total"
-    return proxy.metrics.registry.get_sample_value(name, {"credential": "workspace"}) or 0
+    return registry_of(proxy.metrics).get_sample_value(name, {"credential": "workspace"}) or 0
 
 
 @pytest.mark.parametrize("status", ["200 OK", "302 Found", "500 Oops", "401 Unauthorized"])

@@ -223,7 +223,7 @@ async def test_what_a_reload_took_away_goes_on_for_who_was_let_through_and_then_
     await clock.advance(100)
     assert (first.closed, keys.closed, second.closed, proxy.server._retired) == (1, 1, 0, [])
     (tunnel,) = proxy.server.tunnels
-    assert tunnel._shown is None, "a tunnel of hours must not keep a key that is gone"
+    assert tunnel._credential is None, "a tunnel of hours must not keep a key that is gone"
     assert await passes(caller, wire)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from proxy.core.model import CallerLimits, SharedLimits, Snapshot
 from proxy.limits.leases import LEAD
+from proxy.observe.families import registry_of
 from tests.proxies import Proxies, Proxy
 from tests.redis_server import RedisServer, Unhurried
 from tests.snapshots import make_snapshot, upstream_at
@@ -73,7 +74,7 @@ async def _many(proxy: Proxy, count: int, who: str = "shop") -> list[int]:
 
 
 def _value(proxy: Proxy, name: str, **labels: str) -> float | None:
-    return proxy.metrics.registry.get_sample_value(f"inworld_proxy_shared_limits_{name}", labels)
+    return registry_of(proxy.metrics).get_sample_value(f"inworld_proxy_shared_limits_{name}", labels)
 
 
 async def _until(true: Callable[[], bool]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from prometheus_client import generate_latest
 
 from proxy.core.model import KeySetState, Spawn
+from proxy.observe.families import registry_of
 from tests.flows.test_refused_credentials import Tokens, with_credential
 from tests.proxies import Proxies
 from tests.snapshots import make_snapshot, upstream_at
@@ -48,7 +49,7 @@ async def test_credentials_and_key_sets_live_as_long_as_the_proxy(proxies: Proxi
     snapshot = replace(with_credential(make_snapshot(upstream_at(upstream.port)), tokens), key_sets={"studio": keys})
     proxy = await proxies.start(snapshot, upstream)
     assert (tokens.started, keys.started, tokens.closed, keys.closed) == (1, 1, 0, 0)
-    shown = generate_latest(proxy.metrics.registry).decode()
+    shown = generate_latest(registry_of(proxy.metrics)).decode()
     assert 'inworld_proxy_key_set_keys{key_set="studio"} 2.0' in shown
     assert 'inworld_proxy_key_set_fetches_total{key_set="studio",result="failed"} 1.0' in shown
     assert 'inworld_proxy_credential_ready{credential="live",kind="session-token",type="standard"} 1.0' in shown

@@ -393,3 +393,19 @@ async def test_an_ended_tunnel_leaves_nothing_to_the_garbage_collector(proxies: 
             assert not [each for each in gc.get_objects() if isinstance(each, Tunnel | TunnelEnd)]
         finally:
             gc.enable()
+
+
+async def test_tunnels_of_one_client_keep_once_what_is_the_same_in_all_of_them(proxies: Proxies) -> None:
+    async with (
+        _serving(proxies, _echo) as proxy,
+        _client(proxy) as client,
+        _client(proxy) as like_it,
+        _client(proxy, user_agent_header=None, additional_headers={"X-Api-Key": "another"}) as other,
+    ):
+        for each in (client, like_it, other):
+            await each.send("hello")
+            assert await bounded(each.recv()) == "hello"
+        kept = [tunnel.asked for tunnel in proxy.server.tunnels]
+        assert len({id(asked) for asked in kept}) == 2
+        assert sorted(b"x-api-key:another" in asked.noted for asked in kept) == [False, False, True]
+        assert len({id(tunnel.record.peer) for tunnel in proxy.server.tunnels}) == 1

@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
 from proxy.observe.exposition import AT_ONCE, expose
-from proxy.observe.metrics import PREFIX, Metrics
+from proxy.observe.families import PREFIX, registry_of
+from proxy.observe.metrics import Metrics
 from proxy.observe.record import Ending, Record
 from tests.snapshots import make_snapshot, upstream_at
 
@@ -64,7 +65,7 @@ async def test_it_says_what_the_library_would_say(
     metrics = _filled(30)
     body, content_type = await expose(metrics, accept)
     assert content_type.startswith("application/openmetrics-text" if accept else "text/plain")
-    ours, theirs = [*read(body.decode())], [*read(write(metrics.registry).decode())]
+    ours, theirs = [*read(body.decode())], [*read(write(registry_of(metrics)).decode())]
     assert _samples(ours) == _samples(theirs)
     assert _described(ours) == _described(theirs)
 

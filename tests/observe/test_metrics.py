@@ -17,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.core.errors import Code
 from proxy.core.model import METHODS, Caller, Deny, Mode
 from proxy.core.policy import decide
-from proxy.observe.metrics import PREFIX, Metrics
+from proxy.observe.families import PREFIX, registry_of
+from proxy.observe.metrics import Metrics
 from proxy.observe.record import Ending, Record
 from proxy.wire.head import read_request
 from tests.proxies import Proxies, Proxy
@@ -28,7 +29,7 @@ SNAPSHOT = make_snapshot(upstream_at(1))
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text = generate_latest(metrics.registry).decode()
+    text = generate_latest(registry_of(metrics)).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -162,8 +163,8 @@ def test_what_the_configuration_is_can_be_seen() -> None:
 
 async def test_the_exposition_is_valid_in_both_formats(proxies: Proxies) -> None:
     metrics = (await _one_of_each(proxies)).metrics
-    plain = [*text_string_to_metric_families(generate_latest(metrics.registry).decode())]
-    open_metrics = [*read_openmetrics(generate_openmetrics(metrics.registry).decode())]
+    plain = [*text_string_to_metric_families(generate_latest(registry_of(metrics)).decode())]
+    open_metrics = [*read_openmetrics(generate_openmetrics(registry_of(metrics)).decode())]
     assert {each.name for each in plain if each.name.startswith(PREFIX)} >= {
         PREFIX + name
         for name in (
