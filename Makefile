@@ -7,6 +7,7 @@
 # make bench  the proxy beside nginx, HAProxy, Envoy and a naive one, a quarter of an hour (make bench ARGS="--help")
 # make chaos  three minutes of upstreams, callers and an operator that all misbehave (make chaos ARGS="--seed 1")
 # make endure  ten minutes of load under which memory, objects, descriptors and tasks must not grow (ARGS="--help")
+# make compiled  builds the faster proxy, its data path translated to C, and starts it (needs a C compiler; a minute or two)
 # make wheel  builds the wheel and runs it from an empty environment
 # make lock   writes the versions and hashes that the image is made of (deploy/constraints*.txt), the newest allowed
 # make sbom   prints what the product consists of as CycloneDX (into a file: make sbom ARGS="--output sbom.cdx.json")
@@ -17,7 +18,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS   ?=
 
-.PHONY: run test lint format fuzz soak chaos attacks bench endure wheel lock sbom clean
+.PHONY: run test lint format fuzz soak chaos attacks bench compiled endure wheel lock sbom clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/inworld-proxy serve $(ARGS)
@@ -45,9 +46,12 @@ soak: $(VENV)/.installed
 attacks: $(VENV)/.installed
 	$(BIN)/python scripts/attacks.py $(ARGS)
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.compiling
 	@sh bench/get-envoy.sh "$(PYTHON)"
 	$(BIN)/python -m bench $(ARGS)
+
+compiled: $(VENV)/.compiling
+	@exec $(BIN)/python scripts/compiled.py python -m proxy serve $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python scripts/chaos/run.py $(ARGS)
@@ -76,6 +80,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml proxy/__init__.py
 
 $(VENV)/.tested: $(VENV)/.installed
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.compiling: $(VENV)/.installed
+	@$(PIP) -e '.[compile]'
 	@touch $@
 
 $(VENV)/.linted: $(VENV)/.installed

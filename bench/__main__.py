@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
 import platform
-import re
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import processes, table
-from bench.measure import TESTS, TLS, Options
+from bench import build, contract, machine, modes, processes, table
+from bench.measure import TESTS, TLS, Options, Test
 from bench.peers import Target, find_peers
 from bench.plot import plot
 from bench.product import feature_targets, product
@@ -30,27 +26,40 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition(": ")[2])
     plain = [name for name in TESTS if not name.endswith(TLS)]
     add = parser.add_argument
-    add("--rounds", type=int, default=8, help="how often each target is measured in each test (default: 8)")
-    add("--seconds", type=float, default=1.0, help="for how long each time (default: 1)")
-    add("--tests", default=",".join(plain), help=f"which, with commas (all: {', '.join(plain)}, and NAME{TLS})")
+    add("--rounds", type=int, help="how often each target is measured in each test "
+        f"(default: {modes.ROUNDS}; {modes.PROFILED_ROUNDS} for --profile)")  # fmt: skip
+    add("--seconds", type=float, help=f"for how long each time (default: 1; {modes.PROFILED_FOR:g} for --profile)")
+    add("--tests", help=f"which, with commas (all: {', '.join(plain)}, and NAME{TLS})")
     add("--tls", action="store_true", help=f"get{TLS} and post{TLS} as well: the upstream speaks TLS 1.3")
-    add("--targets", help="which, with commas (default: direct, nginx, haproxy, envoy, naive, product)")
+    add("--targets", help="which, with commas (default: direct, nginx, haproxy, envoy, naive, product, pure)")
     add("--product", action="append", default=[], metavar="NAME=FOLDER",
         help="another build as a target: `python -m proxy` in that folder, or NAME=COMMAND")  # fmt: skip
+    add("--pure", action="store_true", help="our proxy as it stands: nothing is compiled")
     add("--streams", type=int, default=200, help="how many streams at once (default: 200)")
-    add("--features", action="store_true", help="instead: what each feature of the product costs")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--features", action="store_true", help="instead: the product without one feature at a time")
+    instead.add_argument("--inside", action="store_true", help="instead: what each feature adds, without a kernel")
+    instead.add_argument("--processes", metavar="N,N", help="instead: so many processes on one inherited socket")
+    instead.add_argument("--profile", action="store_true", help="instead: where the time goes, and system calls")
     add("--output", type=Path, metavar="FILE", help="writes everything as JSON")
     add("--plot", type=Path, metavar="FILE", help="draws it as SVG")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if why := build.choose(pure=chosen.pure):
+        tell(f"our proxy is not compiled: {why}")
+    if chosen.tests is None:
+        chosen.tests = modes.PROFILED if chosen.profile else ",".join(plain)
+    return chosen
 
 
 def _targets(chosen: str | None, builds: list[str]) -> tuple[list[Target], dict[str, str]]:
     known, missing = find_peers()
     known["product"] = product()
-    for build in builds:
-        name, given, what = build.partition("=")
+    if build.compiled():
+        known["pure"] = product("pure", str(contract.ROOT))
+    for other in builds:
+        name, given, what = other.partition("=")
         if not given or not name or not what or name in known:
-            tell(f"--product {build}: say NAME=FOLDER with a name of its own")
+            tell(f"--product {other}: say NAME=FOLDER with a name of its own")
             sys.exit(2)
         known[name] = product(name, what)
     if chosen is None:
@@ -61,23 +70,33 @@ def _targets(chosen: str | None, builds: list[str]) -> tuple[list[Target], dict[
 
 
 def _machine(rig: Rig) -> dict[str, Any]:
-    said = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    found = re.search(r"^model name\s*:\s*(.*)$", said, re.MULTILINE)
-    model = re.sub(r"\s+", " ", found[1]) if found else platform.machine()
-    shape = f"{os.cpu_count()} cores ({model}{', virtual' if ' hypervisor' in said else ''})"
-    if rig.core == rig.load_core:
-        shape += ", of which ONE could be used: proxies, upstream and load share it"
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
-        "shape": f"{shape}, load {load} at the end",
+        "shape": machine.shape(one_core=rig.core == rig.load_core),
         "cores": len({rig.core, rig.load_core}),
         "kernel": platform.release(),
     }
 
 
-def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+def _tests(arguments: argparse.Namespace) -> list[Test]:
     names = select(arguments.tests + (f",get{TLS},post{TLS}" if arguments.tls else ""), TESTS, "test")
-    tests = [TESTS[name] for name in names]
+    return [TESTS[name] for name in names]
+
+
+def _instead(arguments: argparse.Namespace) -> modes.Done | None:
+    """The mode that was chosen, done; None: the comparison, or the features beside each other."""
+    if arguments.profile:
+        ours = ["product", *(other.partition("=")[0] for other in arguments.product)]
+        targets, left_out = _targets(arguments.targets or ",".join(ours), arguments.product)
+        for name, why in left_out.items():
+            tell(f"left out: {name}, {why}")
+        return modes.run_profile(arguments, [target for target in targets if target.launch], _tests(arguments))
+    if arguments.processes:
+        return modes.run_processes(arguments)
+    return modes.run_inside(arguments) if arguments.inside else None
+
+
+def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    tests = _tests(arguments)
     if arguments.features:
         targets, left_out = feature_targets(), dict[str, str]()
         tests = [TESTS["get"], TESTS["get-varied"]]
@@ -90,9 +109,9 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         tests = [test for test in tests if test.needs != program]
     for name, why in left_out.items():
         tell(f"left out: {name}, {why}")
-    processes.allow_files()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Rig(Path(folder)) as rig:
-        rig.begin()
+    arguments.rounds = modes.ROUNDS if arguments.rounds is None else arguments.rounds
+    arguments.seconds = 1.0 if arguments.seconds is None else arguments.seconds
+    with modes.standing() as rig:
         options = Options(arguments.seconds, arguments.streams)
         result = measure_all(rig, targets, tests, arguments.rounds, options)
         return _results(arguments, rig, targets, left_out, result)
@@ -107,7 +126,7 @@ def _results(
     proxies = [name for name in measured if name != "direct"]
     first = FIRST if FIRST in proxies else next(iter(proxies), "")
     return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "date": modes.today(),
         "machine": _machine(rig),
         "options": {name: getattr(arguments, name) for name in ("rounds", "seconds", "streams")},
         "targets": measured,
@@ -121,6 +140,10 @@ def _results(
     }
 
 
+def _write(file: Path, data: dict[str, Any]) -> None:
+    file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
 def _end(number: int, _: object) -> NoReturn:
     sys.exit(128 + number)
 
@@ -129,10 +152,21 @@ def main() -> None:
     """All of it. Status 1: a target was refused, or something went wrong in a round; 2: the command line."""
     arguments = _arguments()
     signal.signal(signal.SIGTERM, _end)
+    try:
+        instead = _instead(arguments)
+    except OSError as exc:  # what is measured does not start, or ends
+        tell(f"nothing was measured: {exc}")
+        sys.exit(1)
+    if instead is not None:
+        text, data, well = instead
+        print(text)
+        if arguments.output:
+            _write(arguments.output, data)
+        sys.exit(0 if well else 1)
     results = _run(arguments)
     print(table.features(results) if arguments.features else table.comparison(results))
     if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        _write(arguments.output, results)
     if arguments.plot and not arguments.features:
         arguments.plot.write_text(plot(results), encoding="utf-8")
     if results["interrupted"]:

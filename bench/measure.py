@@ -67,10 +67,13 @@ class _Meter:
     """What a target has used so far, in nanoseconds; it is read where a window begins and where it ends."""
 
     def __init__(self, running: Running) -> None:
-        self._family = running.process.family() if running.process else []
+        self._family = running.family()
+        self._watch = running.watch
         self._waited: list[int] = []
 
     def __call__(self) -> int:
+        if self._watch is not None:
+            self._watch()
         used = processes.usage(self._family)
         self._waited.append(used.waited)
         return used.ran
@@ -82,7 +85,7 @@ class _Meter:
 
 def _figures(seen: Seen, meter: _Meter, delay: float = 0.0) -> Figures:
     """CPU in microseconds per operation; how much of its core the proxy wanted; the median delay, its unit in ns."""
-    figures: Figures = {"errors": seen.errors}
+    figures: Figures = {"errors": seen.errors, "operations": seen.operations}
     if seen.operations and seen.seconds:
         figures["rate"] = seen.operations / seen.seconds
         if seen.used:
@@ -105,27 +108,29 @@ def _loaded(work: Coroutine[Any, Any, Seen], seconds: float) -> Seen:
 # -- what wrk asks ----------------------------------------------------------------------------------------------------
 
 
-def _wrk(mode: str) -> Callable[[Rig, Running, Options], Figures]:
+def wrk(mode: str, *fields: str) -> Callable[[Rig, Running, Options], Figures]:
+    """A run of wrk; ``fields`` go into the heads of all requests."""
     path = contract.SPEAK if mode == "post" else contract.VOICES
 
     def run(rig: Rig, running: Running, options: Options) -> Figures:
         seconds = max(1, math.ceil(options.seconds))  # wrk knows whole seconds only
         words = [
             find("wrk") or "wrk", "-t1", f"-c{WRK_CONNECTIONS}", f"-d{seconds}s", "-s", "bench/wrk.lua",
-            "-H", f"Authorization: {running.authorization}", f"http://127.0.0.1:{running.place.port}{path}", "--", mode,
+            *(word for field in (f"Authorization: {running.authorization}", *fields) for word in ("-H", field)),
+            f"http://127.0.0.1:{running.place.port}{path}", "--", mode,
         ]  # fmt: skip
         output = rig.folder / "wrk.log"
         meter = _Meter(running)
         before = meter()
-        wrk = Process(Launch(words, output, {}, contract.ROOT), rig.load_core)
+        process = Process(Launch(words, output, {}, contract.ROOT), rig.load)
         try:
-            wrk.wait(seconds + load.PATIENCE)
+            process.wait(seconds + load.PATIENCE)
         finally:
-            wrk.stop()
+            process.stop()
         used = meter() - before
         found = re.search(r"^figures (\d+) (\d+) (\d+) (\d+) (\d+)$", output.read_text(encoding="utf-8"), re.MULTILINE)
         if found is None:
-            raise OSError(f"wrk said: {wrk.said()}")
+            raise OSError(f"wrk said: {process.said()}")
         requests, passed, statuses, lost, _median = map(int, found.groups())
         return _figures(Seen(requests, statuses + lost, passed / 1e6, used), meter)
 
@@ -234,9 +239,9 @@ _STREAM = (Metric("cpu", "CPU µs/chunk"), Metric("p50", "p50 of a chunk's delay
 _MEMORY = (Metric("memory", "KB/connection"),)
 
 _PLAIN = (
-    Test("get", "GET of 1 KB, the same head each time", _REQUEST, _wrk("get"), needs="wrk"),
-    Test("get-varied", "GET of 1 KB, another head each time", _REQUEST, _wrk("get-varied"), needs="wrk"),
-    Test("post", "POST of 1 KB each way", _REQUEST, _wrk("post"), needs="wrk"),
+    Test("get", "GET of 1 KB, the same head each time", _REQUEST, wrk("get"), needs="wrk"),
+    Test("get-varied", "GET of 1 KB, another head each time", _REQUEST, wrk("get-varied"), needs="wrk"),
+    Test("post", "POST of 1 KB each way", _REQUEST, wrk("post"), needs="wrk"),
     Test("delay", "500 GET/s over 50 connections, all on one core", _DELAY, _delay),
     Test("stream", "Streams with a chunk of 256 B every 50 ms", _STREAM, _stream),
     Test("ws20", "Echoes of 20 B over 100 WebSockets", _ECHO, _socket(20)),

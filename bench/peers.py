@@ -56,6 +56,8 @@ class Target:
     name: str
     version: str
     launch: Callable[[Place], Launch] | None
+    says: str = ""
+    """What it writes when it has started; it may answer before, with something still to do."""
 
 
 def _written(place: Place, suffix: str, text: str) -> str:

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import TESTS, Metric
-from bench.table import number
+from bench.table import PEERS, number
 
 WIDTH, COLUMNS, EDGE, GAP = 1000, 2, 24, 36
 TOP, BAR, STEP, HEAD = 112, 13, 19, 46
 NAMES, VALUES = 84, 104
 """Room for the targets' names before the bars, and for the figures behind them."""
-
-PEERS = ("nginx", "haproxy", "envoy", "naive")
-"""Drawn in grey; every other target is a build of ours."""
 
 _STYLE = """
 svg { color: #1f2328; font: 12px system-ui, sans-serif; }

@@ -31,19 +31,27 @@ _LIBC = ctypes.CDLL(None)
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a process. ``output`` is where both its outputs go, ``errors`` where the second goes if apart."""
+    """How to start a process. ``output`` is where both its outputs go, ``errors`` where the second goes if apart.
+
+    ``passed`` are descriptors that it inherits.
+    """
 
     words: list[str]
     output: Path
     environ: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
     errors: Path | None = None
+    passed: tuple[int, ...] = ()
+
+
+Cores = int | frozenset[int]
+"""Where a process may run: on one core, or on any of some."""
 
 
 class Process:
     """A process of ours with all that it starts: a process group of its own."""
 
-    def __init__(self, launch: Launch, core: int) -> None:
+    def __init__(self, launch: Launch, cores: Cores) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
         self._launch = launch
         with launch.output.open("wb") as output, (launch.errors or launch.output).open("ab") as errors:
@@ -55,7 +63,8 @@ class Process:
                 stdout=output,
                 stderr=errors,
                 start_new_session=True,
-                preexec_fn=functools.partial(_before_it_runs, core),  # noqa: PLW1509 - no thread here holds a lock
+                pass_fds=launch.passed,
+                preexec_fn=functools.partial(_before_it_runs, cores),  # noqa: PLW1509 - no thread here holds a lock
             )
         self.pid = self._process.pid
 
@@ -72,6 +81,13 @@ class Process:
             else:
                 return ""
         return f"does not listen after {PATIENCE:g} s: {self.said()}"
+
+    def wait_until_said(self, text: str) -> None:
+        """Until that is in what it wrote, or for as long as any patience lasts."""
+        file = self._launch.errors or self._launch.output
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and not self.ended() and text not in file.read_text(errors="replace"):
+            time.sleep(0.01)
 
     def said(self) -> str:
         """The end of what it wrote."""
@@ -109,11 +125,11 @@ class Process:
             total += sum(map(int, re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE))) * 1024
         return total
 
-    def move_to(self, core: int) -> None:
-        """All its threads run on this core from now on."""
+    def move_to(self, cores: Cores) -> None:
+        """All its threads run there from now on."""
         for pid in self.family():
             for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), {core})
+                os.sched_setaffinity(int(task.name), _several(cores))
 
     def stop(self) -> None:
         """Ends it and what it started; the id of a group cannot be another's while its first process is not reaped."""
@@ -127,9 +143,13 @@ class Process:
             return
 
 
-def _before_it_runs(core: int) -> None:
-    """In the new process: bound to its core, and ended by the kernel should the benchmark be killed."""
-    os.sched_setaffinity(0, {core})
+def _several(cores: Cores) -> frozenset[int]:
+    return frozenset({cores}) if isinstance(cores, int) else cores
+
+
+def _before_it_runs(cores: Cores) -> None:
+    """In the new process: bound to its cores, and ended by the kernel should the benchmark be killed."""
+    os.sched_setaffinity(0, _several(cores))
     _LIBC.prctl(_END_WITH_PARENT, signal.SIGTERM, 0, 0, 0)
 
 

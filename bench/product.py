@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import contract
+from bench import build, contract
 from bench.peers import Place, Target
 from bench.processes import Launch
 
@@ -47,33 +47,34 @@ def _launch(place: Place, *, words: list[str], folder: Path, change: Change) -> 
     return Launch(command, place.file(".log"), {"INWORLD_API_KEY": key}, folder, place.file(".errors"))
 
 
-def _as_it_is(_: Configuration) -> None:
-    pass
+def as_it_is(_: Configuration) -> None:
+    """Everything on."""
 
 
-def product(name: str = "product", what: str = "", change: Change = _as_it_is) -> Target:
-    """This checkout; or what is in a folder (``python -m proxy`` there); or a command of one's own."""
+def product(name: str = "product", what: str = "", change: Change = as_it_is) -> Target:
+    """This checkout, compiled if it can be; or what is in a folder (``python -m proxy`` there); or a command."""
     if not what:
-        words, folder = [sys.executable, "-m", "proxy"], contract.ROOT
+        words, folder = [sys.executable, "-m", "proxy"], build.folder()
     elif Path(what).is_dir():
         words, folder = [sys.executable, "-m", "proxy"], Path(what).resolve()
     else:
         words, folder = shlex.split(what), Path.cwd()
     launch = functools.partial(_launch, words=words, folder=folder, change=change)
-    return Target(name, _version(words, folder), launch)
+    return Target(name, _version(words, folder), launch, "metrics: ")
 
 
 def _version(words: list[str], folder: Path) -> str:
     command = [*words, "--version"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
-    said = done.stdout.split()
-    return said[-1] if done.returncode == 0 and said else "unknown"
+    said = done.stdout.partition("version ")[2].strip()
+    return said if done.returncode == 0 and said else "unknown"
 
 
 # -- what its features cost -------------------------------------------------------------------------------------------
 
 
-def _no_log(written: Configuration) -> None:
+def no_log(written: Configuration) -> None:
+    """Without the request log."""
     written["log"] = {"format": "off"}
 
 
@@ -81,16 +82,17 @@ def _anyone(written: Configuration) -> None:
     del written["callers"]
 
 
-def _limits(written: Configuration) -> None:
+def limits(written: Configuration) -> None:
+    """With a rate that is never reached."""
     written["callers"]["bench"]["limits"] = {"requests": "1000000/s"}
 
 
 ALL_ON = "as it is"
 
 FEATURES: dict[str, tuple[Change, str, int]] = {
-    "log": (_no_log, "one JSON line for each request, to a file", -1),
+    "log": (no_log, "one JSON line for each request, to a file", -1),
     "callers": (_anyone, "a token is asked for, recognised and its grants are looked up", -1),
-    "limits": (_limits, "requests are counted against a rate that is never reached", 1),
+    "limits": (limits, "requests are counted against a rate that is never reached", 1),
 }
 """By name: the change to the configuration, what is done for it, and whether the change adds (1) or removes it (-1)."""
 

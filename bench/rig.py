@@ -5,29 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import contract, processes
 from bench.certificates import make_certificates
 from bench.peers import Place, Target
-from bench.processes import Launch, Process
+from bench.processes import Cores, Launch, Process
 from bench.verify import verify
 
 
 @dataclass(frozen=True)
 class Running:
-    """A target that listens."""
+    """A target that listens. ``others`` are its further processes on the same socket.
+
+    ``watch`` is called where the window of a measurement begins and where it ends, by those who record a profile.
+    """
 
     target: Target
     place: Place
     process: Process | None
+    others: tuple[Process, ...] = ()
+    watch: Callable[[], None] | None = None
 
     @property
     def authorization(self) -> str:
         """What a caller shows."""
         return contract.SHOWN if self.process else contract.INJECTED
+
+    def family(self) -> list[int]:
+        """The ids of all processes that work for it."""
+        mine = [] if self.process is None else [self.process, *self.others]
+        return [pid for process in mine for pid in process.family()]
 
 
 class Rig(contextlib.ExitStack):
@@ -37,6 +47,7 @@ class Rig(contextlib.ExitStack):
         super().__init__()
         self.folder = folder
         self.core, self.load_core = processes.cores()
+        self.load: Cores = self.load_core
         self._ca = make_certificates(folder)
         self._port, self._tls_port = processes.free_port(), processes.free_port()
         self.upstream: Process | None = None
@@ -87,6 +98,8 @@ class Rig(contextlib.ExitStack):
         try:
             if said := process.wait_for(place.port):
                 raise OSError(said)
+            if like.target.says:
+                process.wait_until_said(like.target.says)
             yield Running(like.target, place, process)
         finally:
             process.stop()
@@ -94,11 +107,19 @@ class Rig(contextlib.ExitStack):
     @contextlib.contextmanager
     def on_one_core(self) -> Iterator[None]:
         """Upstream and load move to the proxies' core for as long as the block lasts."""
+        with self.on_cores(frozenset({self.core})):
+            yield
+
+    @contextlib.contextmanager
+    def on_cores(self, cores: frozenset[int]) -> Iterator[None]:
+        """Upstream and load run there for as long as the block lasts."""
         assert self.upstream is not None
         try:
-            self.upstream.move_to(self.core)
-            os.sched_setaffinity(0, {self.core})
+            self.load = cores
+            self.upstream.move_to(cores)
+            os.sched_setaffinity(0, cores)
             yield
         finally:
+            self.load = self.load_core
             self.upstream.move_to(self.load_core)
             os.sched_setaffinity(0, {self.load_core})

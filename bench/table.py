@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from bench.measure import IMPORT, TESTS, Metric, Test
@@ -11,6 +13,12 @@ from bench.rounds import Row
 
 FULL = 0.9
 """A proxy that ran or waited to run for less of the time waited for the load side: it could have done more."""
+
+PEERS = ("nginx", "haproxy", "envoy", "naive")
+"""What ours is compared with; every other target but the upstream itself is a build of ours."""
+
+WIDTH = 128
+"""Letters in a line of a paragraph."""
 
 _NOTHING = "–"
 
@@ -21,7 +29,7 @@ Summary = dict[str, dict[str, dict[str, Any]]]
 """By test, target and metric: a spread, with `ratio` (another spread) where the first target was measured too."""
 
 
-def _spread(values: list[float]) -> Spread:
+def _spread(values: Sequence[float]) -> Spread:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
@@ -53,22 +61,59 @@ def comparison(results: dict[str, Any]) -> str:
     summary, targets = results["summary"], list(results["targets"])
     if not targets:
         return "\n\n".join(["Nothing was measured.", *_refusals(results)]) + "\n"
-    table = _rows([" ", *targets], head=True)
+    table = rows([" ", *targets], head=True)
     for name in summary:
         for metric in TESTS[name].metrics:
             cells = [_cell(summary[name].get(target, {}), TESTS[name], metric) for target in targets]
             if any(cell != _NOTHING for cell in cells):
-                table += _rows([f"`{name}` {metric.unit}", *cells])
-    notes = [_reading(results["first"])]
+                table += rows([f"`{name}` {metric.unit}", *cells])
+    beside = _beside_peers(results)
+    notes = [_reading(results["first"], second=bool(beside))]
     if any("°" in row for row in table):
         notes.append(
             f"° The proxy wanted less than {FULL:.0%} of its core: here the load side set the pace, not the proxy."
         )
-    notes += _start_notes(summary)
+    notes += _start_notes(results)
     notes += [f"Left out: {name}, {why}." for name, why in results["left_out"].items()]
     notes += _refusals(results)
     notes += _error_notes(summary)
-    return "\n\n".join([_heading(results), "\n".join(table), *notes]) + "\n"
+    return "\n\n".join([_heading(results), "\n".join(table), *beside, *notes]) + "\n"
+
+
+def _beside_peers(results: dict[str, Any]) -> list[str]:
+    """A table for each build of ours, with its ratios to every peer."""
+    peers = [name for name in results["targets"] if name in PEERS]
+    parts = []
+    for build in (name for name in results["targets"] if name not in {*PEERS, "direct"}):
+        lines = []
+        for test in results["summary"]:
+            for metric in TESTS[test].metrics:
+                found = [ratio(results["rows"], test, metric.name, (build, peer)) for peer in peers]
+                if any(found):
+                    lines += rows([f"`{test}` {metric.unit}", *map(_ratio_text, found)])
+        if lines:
+            head = rows([f"{build} to", *peers], head=True)
+            parts += ["\n".join([*head, *lines])]
+    return parts
+
+
+def ratio(rounds: list[Row], test: str, metric: str, pair: tuple[str, str]) -> Spread | None:
+    """Of the first target to the second inside a round; None where they were never measured together."""
+    ours, theirs = (
+        {row["round"]: row[metric] for row in rounds if (row["test"], row["target"]) == (test, name) and metric in row}
+        for name in pair
+    )
+    values = [value / theirs[number] for number, value in ours.items() if theirs.get(number, 0) > 0]
+    return _spread(values) if values else None
+
+
+def _ratio_text(found: Spread | None) -> str:
+    return _NOTHING if found is None else f"{found['median']:.2f} ({found['min']:.2f}–{found['max']:.2f})"
+
+
+def wrapped(text: str) -> str:
+    """A paragraph that is pasted into a README is as wide as those around it."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _heading(results: dict[str, Any]) -> str:
@@ -76,10 +121,11 @@ def _heading(results: dict[str, Any]) -> str:
     return f"{results['date']}, {machine['shape']}; {rounds} rounds of {results['options']['seconds']:g} s."
 
 
-def _reading(first: str) -> str:
+def _reading(first: str, *, second: bool) -> str:
+    more = " The second table has the ratios of ours to each of the others." if second else ""
     return (
         f"Medians over the rounds; after the dot the median ratio to {first} inside a round, in brackets the lowest "
-        "and the highest. CPU and memory are the proxy's alone."
+        f"and the highest.{more} CPU and memory are the proxy's alone."
     )
 
 
@@ -87,7 +133,8 @@ def _refusals(results: dict[str, Any]) -> list[str]:
     return [f"REFUSED: {name}: {'; '.join(faults)}." for name, faults in results["refused"].items()]
 
 
-def _rows(cells: list[str], *, head: bool = False) -> list[str]:
+def rows(cells: list[str], *, head: bool = False) -> list[str]:
+    """A row of a table in Markdown; ``head``: with the line under it."""
     row = f"| {' | '.join(cells)} |"
     return [row, f"| --- |{' ---: |' * (len(cells) - 1)}"] if head else [row]
 
@@ -100,8 +147,8 @@ def _cell(figures: dict[str, Any], test: Test, metric: Metric) -> str:
     closed = metric.name == "rate" and not test.name.startswith(("delay", "stream"))
     if closed and "wanted" in figures and figures["wanted"]["median"] < FULL:
         text += "°"
-    if ratio := found.get("ratio"):
-        text += f" · {ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
+    if beside := found.get("ratio"):
+        text += f" · {_ratio_text(beside)}"
     return text
 
 
@@ -110,11 +157,16 @@ def number(value: float, digits: int) -> str:
     return f"{value:,.{digits if abs(value) < 1000 else 0}f}"
 
 
-def _start_notes(summary: Summary) -> list[str]:
-    started = summary.get("start", {})
+def _start_notes(results: dict[str, Any]) -> list[str]:
+    started = results["summary"].get("start", {})
     if IMPORT not in started:
         return []
-    return [f"In the same rounds `python -c '{IMPORT}'` takes {number(started[IMPORT]['time']['median'], 0)} ms."]
+    text = f"In the same rounds `python -c '{IMPORT}'` takes {number(started[IMPORT]['time']['median'], 0)} ms"
+    for build in results["targets"]:
+        found = ratio(results["rows"], "start", "time", (build, IMPORT))
+        if found is not None and build not in PEERS:
+            text += f"; the start of {build} is {_ratio_text(found)} times that"
+    return [f"{text}."]
 
 
 def _error_notes(summary: Summary) -> list[str]:
@@ -134,9 +186,9 @@ def features(results: dict[str, Any]) -> str:
     """What each feature of ours costs, for heads that are the same and for heads that vary."""
     used = {(row["test"], row["target"], row["round"]): row["cpu"] for row in results["rows"] if "cpu" in row}
     tests = list(dict.fromkeys(test for test, _, _ in used))
-    table = _rows(["CPU µs/request", "what is done for it", *(f"`{test}`" for test in tests)], head=True)
+    table = rows(["CPU µs/request", "what is done for it", *(f"`{test}`" for test in tests)], head=True)
     whole = [[value for (test, target, _), value in used.items() if (test, target) == (name, ALL_ON)] for name in tests]
-    table += _rows([ALL_ON, "everything but limits", *(_range(values, "{:.1f}") for values in whole)])
+    table += rows([ALL_ON, "everything but limits", *(span(values, "{:.1f}") for values in whole)])
     for feature, (_, words, sign) in FEATURES.items():
         costs = [
             [
@@ -146,7 +198,7 @@ def features(results: dict[str, Any]) -> str:
             ]
             for name in tests
         ]
-        table += _rows([f"`{feature}`", words, *(_range(values, "{:+.1f}") for values in costs)])
+        table += rows([f"`{feature}`", words, *(span(values, "{:+.1f}") for values in costs)])
     text = (
         "The first row is the whole, the others are the differences that a feature makes inside a round: medians over "
         "the rounds, in brackets the lowest and the highest. Metrics cannot be switched off, so no row has them."
@@ -154,7 +206,8 @@ def features(results: dict[str, Any]) -> str:
     return "\n\n".join([_heading(results), "\n".join(table), text, *_refusals(results)]) + "\n"
 
 
-def _range(values: list[float], form: str) -> str:
+def span(values: Sequence[float], form: str) -> str:
+    """The median, with the lowest and the highest."""
     if not values:
         return _NOTHING
     median, low, high = (form.format(value) for value in _spread(values).values())

@@ -7,6 +7,12 @@ command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v npm >/dev/null 2>&1 || missing="$missing nodejs npm"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+# For the compiled build: a C compiler, and the headers of Debian's Python where that is the one in use.
+command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
+python=${PYTHON:-.venv/bin/python}
+if [ -x "$python" ] && ! "$python" -c 'import pathlib as p, sysconfig as s; exit(not p.Path(s.get_path("include"), "Python.h").exists())'; then
+    missing="$missing python3-dev"
+fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing:$missing"

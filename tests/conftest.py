@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
+from proxy.core.build import BUILD
 from tests.proxies import ClockLoop, Proxies, Proxy
 from tests.redis_server import RedisServer, Unhurried
 from tests.wires import ScriptedUpstream
 
 pytest_plugins = ("tests.secrets_watch",)
+
+
+def pytest_configure() -> None:
+    """Ends a run that is about another build than whoever started it thinks (scripts/compiled.py)."""
+    expected = os.environ.get("INWORLD_PROXY_EXPECT", BUILD)
+    if expected != BUILD:
+        pytest.exit(f"these tests would be about the {BUILD} build", returncode=1)
+
 
 try:
     import uvloop

@@ -22,7 +22,7 @@ from bench.plot import plot
 from bench.processes import Launch
 from bench.rig import Rig
 from bench.rounds import measure_all
-from bench.table import comparison, summarise
+from bench.table import comparison, ratio, summarise
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +32,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark n
 @pytest.mark.timeout(300)
 def test_a_short_run_measures_ours_and_the_naive_one_without_an_error(tmp_path: Path) -> None:
     options = ["--rounds", "1", "--seconds", "0.3", "--streams", "20", "--output", str(tmp_path / "results.json")]
-    command = [sys.executable, "-m", "bench", *options, "--targets", "naive,product", "--tests", "get,ws20,stream"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--pure",
+        *options,
+        "--targets",
+        "naive,product",
+        "--tests",
+        "get,ws20,stream",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
@@ -148,6 +158,25 @@ RESULTS = {
 def test_ratios_are_taken_inside_a_round() -> None:
     found = summarise(ROWS, "nginx")["get"]["product"]["cpu"]
     assert found == {"median": 35.0, "min": 30.0, "max": 40.0, "ratio": {"median": 2.5, "min": 2.0, "max": 3.0}}
+
+
+def test_ratios_to_every_peer_and_to_the_import_stand_below() -> None:
+    rows = [
+        {"test": "get", "round": number, "target": target, "errors": 0, "cpu": cpu * (number + 1)}
+        for number in (0, 1)
+        for target, cpu in (("nginx", 10.0), ("envoy", 40.0), ("naive", 80.0), ("product", 20.0 + 20 * number))
+    ]
+    rows += [
+        {"test": "start", "round": 0, "target": target, "errors": 0, "time": time}
+        for target, time in (("product", 300.0), ("import aiohttp.web", 250.0))
+    ]
+    assert ratio(rows, "get", "cpu", ("product", "nginx")) == {"median": 3.0, "min": 2.0, "max": 4.0}
+    assert ratio(rows, "get", "rate", ("product", "nginx")) is None
+    targets = dict.fromkeys(("direct", "nginx", "envoy", "naive", "product"), "1")
+    text = comparison({**RESULTS, "targets": targets, "rows": rows, "summary": summarise(rows, "nginx")})
+    assert "| product to | nginx | envoy | naive |" in text
+    assert "| `get` CPU µs/request | 3.00 (2.00–4.00) | 0.75 (0.50–1.00) | 0.38 (0.25–0.50) |" in text
+    assert "takes 250 ms; the start of product is 1.20 (1.20–1.20) times that." in text
 
 
 def test_the_table_says_what_was_left_out_refused_in_error_or_set_by_the_load() -> None:
