@@ -111,8 +111,9 @@ def make_head(policy: Policy, method: str, path: str) -> RequestHead:
     operation = _operations_at(policy, path).get(method)
     if operation is not None and operation.kind is Kind.WEBSOCKET:
         lines += _HANDSHAKE
-    kept, noted, _ = sort_request_lines(lines)
-    return RequestHead(method, path, 11, kept, noted)
+    fields = sort_request_lines(lines)
+    assert fields is not None  # noqa: S101 - for the type checker; the lines are ours
+    return RequestHead(method, path, 11, fields[0], fields[1])
 
 
 def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, caller: Caller | None) -> Facts:

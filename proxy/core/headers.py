@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from typing import Final
 
 from proxy.core.enums import at_hand
 
@@ -23,7 +24,12 @@ class Role(IntEnum):
     DROP = 3
 
 
-_KEEP, _NOTE, _BOTH, _DROP = Role.KEEP.value, Role.NOTE.value, Role.BOTH.value, Role.DROP.value
+# Role's values, as a compiler can put them where they are needed (tests/core/test_headers.py compares them).
+_KEEP: Final = 0
+_NOTE: Final = 1
+_BOTH: Final = 2
+_DROP: Final = 3
+_NO_NAME: Final = 4
 
 REQUEST_ROLES: dict[bytes, int] = {
     # Read here: framing, routing, identity, the browser's own word about where a request comes from.
@@ -105,6 +111,10 @@ _LIST_FIELDS = frozenset(
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})
 
 
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
+"""RFC 9110 section 5.6.2. At most 256 characters, because names are remembered and must not fill the memory."""
+_NO_TEXT = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
+"""What may not be in a value (RFC 9110 section 5.5)."""
 _PUNCTUATION = re.compile(rb"[^a-z0-9-]")
 
 Fields = tuple[list[bytes], dict[bytes, bytes], bytes | None]
@@ -135,17 +145,22 @@ def _role(lower: bytes, roles: dict[bytes, int], prefixes: tuple[bytes, ...]) ->
 
 
 MOST_NAMES = 2048
-"""Spelled names are few; the bound is for those who invent them. A name has at most 256 bytes (wire/head.py)."""
+"""Spelled names are few; the bound is for those who invent them."""
 
 
 class _Roles(dict[bytes, tuple[int, bytes]]):
-    """The answers of a function, by name: a look-up of half the price of ``lru_cache``'s, nine times a request."""
+    """The answers of a function, by name: a look-up of half the price of ``lru_cache``'s, nine times a request.
+
+    What is no name of a field at all has a role of its own, which is not remembered.
+    """
 
     def __init__(self, role_of: Callable[[bytes], tuple[int, bytes]]) -> None:
         super().__init__()
         self._role_of = role_of
 
     def __missing__(self, name: bytes) -> tuple[int, bytes]:
+        if _NAME.fullmatch(name) is None:
+            return _NO_NAME, name
         answer = self._role_of(name)
         if len(self) < MOST_NAMES:
             self[name] = answer
@@ -155,23 +170,19 @@ class _Roles(dict[bytes, tuple[int, bytes]]):
 _REQUEST, _RESPONSE = _Roles(request_role), _Roles(response_role)
 
 
-def sort_request_lines(lines: Iterable[bytes]) -> Fields:
-    """Sorts what a caller sent (field lines without their ends) into what crosses, as it was, and what is read here."""
-    return _sort(lines, _REQUEST)
+def sort_request_lines(lines: Iterable[bytes]) -> Fields | None:
+    """Sorts what a caller sent (field lines without their ends) into what crosses, as it was, and what is read here.
 
-
-def sort_response_lines(lines: Iterable[bytes]) -> Fields:
-    """Sorts what the upstream sent (field lines without their ends) into what crosses, as it was, and what is read."""
-    return _sort(lines, _RESPONSE)
-
-
-def _sort(lines: Iterable[bytes], roles: _Roles) -> Fields:
+    None when one has no colon, or no name before it; what a value consists of is not looked at.
+    """
     kept: list[bytes] = []
     noted: dict[bytes, bytes] = {}
     repeated = None
     for line in lines:
-        name, _, value = line.partition(b":")
-        role, lower = roles[name]
+        name, colon, value = line.partition(b":")
+        role, lower = _REQUEST[name]
+        if not colon or role == _NO_NAME:
+            return None
         if role == _KEEP:
             kept.append(line + b"\r\n")
         elif role != _DROP:
@@ -186,6 +197,58 @@ def _sort(lines: Iterable[bytes], roles: _Roles) -> Fields:
     if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
         _drop_named(kept, connection)
     return kept, noted, repeated
+
+
+def sort_response_lines(lines: Iterable[bytes]) -> Fields | None:
+    """The same for what the upstream sent, values included: None when one has a control character in it.
+
+    An upstream says the same again and again, so its lines are remembered: all of them but those that are dropped,
+    which may be secret. Nothing a caller sends is.
+    """
+    kept: list[bytes] = []
+    noted: dict[bytes, bytes] = {}
+    repeated = None
+    for line in lines:
+        known = _LINES.get(line)
+        if known is None:
+            known = _read_response_line(line)
+            if known is None:
+                return None
+        role, lower, value, whole = known
+        if role == _KEEP:
+            kept.append(whole)
+        elif role != _DROP:
+            if lower in noted:
+                repeated = _note_again(noted, lower, value) or repeated
+            else:
+                noted[lower] = value
+                if role == _BOTH:
+                    kept.append(whole)
+    connection = noted.get(b"connection")
+    if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
+        _drop_named(kept, connection)
+    return kept, noted, repeated
+
+
+_LINES: Final[dict[bytes, tuple[int, bytes, bytes, bytes]]] = {}
+"""What a line of the upstream's is: its role, its name in lower case, its value, and the line with its end."""
+_MOST_LINES: Final = 1024
+_LONGEST_LINE: Final = 128
+"""Lines that are remembered, and bytes of each: half a megabyte at most. When that many are there, they are forgotten:
+most of them were dates and numbers, and the others will be back soon."""
+
+
+def _read_response_line(line: bytes) -> tuple[int, bytes, bytes, bytes] | None:
+    name, colon, value = line.partition(b":")
+    role, lower = _RESPONSE[name]
+    if not colon or role == _NO_NAME or _NO_TEXT.search(value) is not None:
+        return None
+    read = (role, lower, value.strip(b" \t"), line + b"\r\n")
+    if role != _DROP and len(line) <= _LONGEST_LINE:
+        if len(_LINES) >= _MOST_LINES:
+            _LINES.clear()
+        _LINES[line] = read
+    return read
 
 
 def _note_again(noted: dict[bytes, bytes], lower: bytes, value: bytes) -> bytes | None:

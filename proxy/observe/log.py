@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
+from typing import Final
 
 from proxy.core.compiling import mypyc_attr
 from proxy.core.model import LogFormat, LogLevel, LogSettings
@@ -25,7 +26,9 @@ FLUSH_SECONDS = 0.1
 MOST_WAITING = 20_000
 """Lines handed over and not yet written; about 6 MB. More are dropped."""
 
-_ENDINGS = [ending.word for ending in Ending]
+_ENDINGS: Final = [ending.word for ending in Ending]
+_LEAST = {LogLevel.ALL: 0, LogLevel.REFUSED: 400, LogLevel.FAILED: 500}
+"""The statuses from which on a request is written at each level; what was cut off is, at each."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # tests watch it
@@ -44,23 +47,23 @@ class RequestLog:
 
     def configure(self, settings: LogSettings) -> None:
         """Takes new settings, at once."""
-        self._level = settings.level
+        self._off = settings.format is LogFormat.OFF
+        self._text = settings.format is LogFormat.TEXT or (settings.format is LogFormat.AUTO and os.isatty(1))
+        self._least = _LEAST[settings.level]
         self._omit = settings.omit
-        self._format = settings.format
-        if self._format is LogFormat.AUTO:
-            self._format = LogFormat.TEXT if os.isatty(1) else LogFormat.JSON
 
     def write(self, record: Record) -> None:
         """One request is over."""
-        if self._format is LogFormat.OFF:
-            return
-        if self._level is not LogLevel.ALL and record.ending is Ending.ANSWERED and record.status < 400:
-            return
-        if self._level is LogLevel.FAILED and record.status < 500 and record.ending is not Ending.ABORTED:
+        if self._off or (self._least and not self._is_wanted(record)):
             return
         self._lines.append(self._line(record))
         if self._flush is None:
             self._flush = self._loop.call_later(FLUSH_SECONDS, self.flush)
+
+    def _is_wanted(self, record: Record) -> bool:
+        if record.status >= self._least or record.ending is Ending.ABORTED:
+            return True
+        return self._least < 500 and record.ending is not Ending.ANSWERED
 
     def flush(self) -> None:
         """Hands the collected lines to the writer."""
@@ -89,7 +92,7 @@ class RequestLog:
             self._dropped(lost)
 
     def _line(self, record: Record) -> str:
-        if self._format is LogFormat.TEXT:
+        if self._text:
             return _text_line(record, self._omit)
         line = _json_line(record, self._stamp(record.moment))
         if self._omit:
@@ -151,7 +154,7 @@ class _Writer:
                 self._lost += lost
 
 
-_THOUSANDTHS = tuple(f".{number:03d}" for number in range(1000))
+_THOUSANDTHS: Final = tuple(f".{number:03d}" for number in range(1000))
 
 
 def _ms(seconds: float) -> str:
@@ -164,34 +167,41 @@ def _ms(seconds: float) -> str:
 # instructions on its line with `format` and its fractions, and 9 like this (callgrind, compiled, 2026-11-22).
 def _json_line(record: Record, started: str) -> str:
     received = record.received
-    operation = "" if record.operation is None else f',"operation":{_quoted(record.operation)}'
-    caller = "" if record.caller is None else f',"caller":{_quoted(record.caller)}'
+    names = _NAMES.get((record.operation, record.caller)) or _names(record.operation, record.caller)
     first_byte = f',"first_byte_ms":{_ms(record.first_byte - received)}' if record.first_byte else ""
     overhead = f',"overhead_ms":{_ms(record.sent - received)}' if record.sent else ""
     upstream = ""
     if record.upstream is not None and record.credential is not None:
-        reused = "true" if record.reused else "false"
-        upstream = f',"upstream":{_quoted(record.upstream)},"credential":{_quoted(record.credential)},"reused":{reused}'
+        key = (record.upstream, record.credential, record.reused)
+        upstream = _SHOWN.get(key) or _shown(record.upstream, record.credential, reused=record.reused)
     return (
-        f'{{"time":"{started}","method":{_quoted(record.method)},"path":{quote(record.path)}{operation}{caller},'
+        f'{{"time":"{started}","method":{quote(record.method)},"path":{quote(record.path)}{names},'
         f'"status":{record.status},"ending":"{_ENDINGS[record.ending]}","duration_ms":{_ms(record.ended - received)}'
         f'{first_byte}{overhead},"request_bytes":{record.request_bytes},"response_bytes":{record.response_bytes}{upstream}'
         f'{_rare_fields(record)},"peer":"{record.peer}"}}\n'
     )
 
 
-_QUOTED: dict[str, str] = {}
-_MOST_QUOTED = 4096
+# Names come again: of operations, callers, upstreams, credentials. What is written of them is made once.
+_NAMES: Final[dict[tuple[str | None, str | None], str]] = {}
+_SHOWN: Final[dict[tuple[str, str, bool], str]] = {}
+_MOST_NAMES = 4096
 
 
-def _quoted(name: str) -> str:
-    """For names that come again: of operations, callers, upstreams, credentials and methods."""
-    quoted = _QUOTED.get(name)
-    if quoted is None:
-        quoted = quote(name)
-        if len(_QUOTED) < _MOST_QUOTED:
-            _QUOTED[name] = quoted
-    return quoted
+def _names(operation: str | None, caller: str | None) -> str:
+    text = "" if operation is None else f',"operation":{quote(operation)}'
+    text += "" if caller is None else f',"caller":{quote(caller)}'
+    if len(_NAMES) < _MOST_NAMES:
+        _NAMES[operation, caller] = text
+    return text
+
+
+def _shown(upstream: str, credential: str, *, reused: bool) -> str:
+    word = "true" if reused else "false"
+    text = f',"upstream":{quote(upstream)},"credential":{quote(credential)},"reused":{word}'
+    if len(_SHOWN) < _MOST_NAMES:
+        _SHOWN[upstream, credential, reused] = text
+    return text
 
 
 def _rare_fields(record: Record) -> str:

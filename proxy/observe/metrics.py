@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from math import inf
 
 from proxy.core.compiling import mypyc_attr
 from proxy.core.model import METHODS, SharedLimitsState, Snapshot
@@ -37,16 +38,25 @@ LIFETIME_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 class Histogram:
     """Counts per bucket and a sum; added to on the data path."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("_above", "_last", "_upto", "bounds", "counts", "total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        # The bucket that was counted into last, which is the next one's too more often than not.
+        self._last = 0
+        self._above = -inf
+        self._upto = bounds[0]
 
     def add(self, value: float) -> None:
         """Counts one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        if not self._above < value <= self._upto:
+            bounds = self.bounds
+            self._last = last = bisect_left(bounds, value)
+            self._above = bounds[last - 1] if last else -inf
+            self._upto = bounds[last] if last < len(bounds) else inf
+        self.counts[self._last] += 1
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:

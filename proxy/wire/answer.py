@@ -9,7 +9,7 @@ from proxy.core.cors import Preflight
 from proxy.core.errors import OUTCOMES, REASONS, error_body, proxy_status
 from proxy.core.model import Allow, Deny, RequestHead
 from proxy.wire.framing import BodyCursor, ChunkedCursor, CloseCursor, LengthCursor
-from proxy.wire.head import CHUNKED, ResponseHead
+from proxy.wire.head import CHUNKED, RequestParts, ResponseHead
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -62,9 +62,16 @@ def preflight_answer(preflight: Preflight, *, close: bool) -> bytes:
     return head + preflight.lines + (_CLOSE if close else b"") + b"\r\n"
 
 
-def request_bytes(head: RequestHead, allow: Allow, length: int, host: bytes, authorization: bytes) -> bytes:
-    """The head for the upstream, built from nothing. ``host`` and ``authorization`` are complete lines."""
-    lines = [f"{head.method} {allow.target} HTTP/1.1\r\n".encode("ascii"), host, *head.kept]
+def request_bytes(parts: RequestParts, allow: Allow, host: bytes, authorization: bytes) -> bytes:
+    """The head for the upstream, built from nothing. ``host`` and ``authorization`` are complete lines.
+
+    The same parts are only ever sent with the same ``allow`` and ``host``: what was built of these is kept with them.
+    """
+    head, length = parts.head, parts.length
+    if not parts.onward:
+        line = f"{head.method} {allow.target} HTTP/1.1\r\n".encode("ascii")
+        parts.onward = b"".join([line, host, *head.kept])
+    lines = [parts.onward]
     if length > 0:
         lines.append(b"Content-Length: %d\r\n" % length)
     elif length == CHUNKED:

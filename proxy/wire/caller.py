@@ -321,7 +321,7 @@ class CallerConnection:
         size = self.server.snapshot.size
         if end < 0 or end > size.head:
             return self._await_head(data, size.line, size.head)
-        if data.find(b"\r\n", 0, size.line + 2) < 0:
+        if end > size.line and data.find(b"\r\n", 0, size.line + 2) < 0:
             self._refuse_unread(Code.TARGET_TOO_LONG)
             return False
         self._pending = data[end + 4 :]

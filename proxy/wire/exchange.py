@@ -234,11 +234,11 @@ class Exchange:
         self._upstream = connection
         self._authorization = authorization
         connection.exchange = self
-        allow, head = self._allow, self._parts.head
+        allow = self._allow
         if allow.operation.kind is Kind.WEBSOCKET:
-            out = upgrade_bytes(head, allow, self._pool.host_line, authorization)
+            out = upgrade_bytes(self._parts.head, allow, self._pool.host_line, authorization)
         else:
-            out = request_bytes(head, allow, self._parts.length, self._pool.host_line, authorization)
+            out = request_bytes(self._parts, allow, self._pool.host_line, authorization)
         if self._early:
             out = b"".join([out, *self._early])
             self._early = []

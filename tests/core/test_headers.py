@@ -221,3 +221,25 @@ def test_whoever_invents_names_fills_no_memory() -> None:
         assert roles[b"X-Invented-%d" % number] == (Role.KEEP, b"x-invented-%d" % number)
         assert roles[b"Cookie"] == (Role.DROP, b"cookie")
     assert len(roles) == MOST_NAMES
+
+
+def test_the_values_of_roles_are_what_the_reader_takes_them_for() -> None:
+    assert tuple(Role) == (headers._KEEP, headers._NOTE, headers._BOTH, headers._DROP)
+    assert headers._NO_NAME not in [*Role]
+
+
+def test_lines_of_answers_are_remembered_within_bounds_and_without_what_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: dict[bytes, object] = headers._LINES
+    lines.clear()
+    for number in range(3 * headers._MOST_LINES):
+        fields = sort_response_lines([b"X-Number: %d" % number, b"Content-Type: a/b", b"Set-Cookie: s=%d" % number])
+        assert fields is not None
+        assert fields[0] == [b"X-Number: %d\r\n" % number, b"Content-Type: a/b\r\n"]
+    assert len(lines) <= headers._MOST_LINES
+    assert b"Content-Type: a/b" in lines
+    assert not any(line.startswith(b"Set-Cookie") for line in lines)
+    sort_response_lines([b"X-Long: " + b"x" * headers._LONGEST_LINE])
+    assert not any(line.startswith(b"X-Long") for line in lines)
+    lines.clear()
