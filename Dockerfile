@@ -7,17 +7,20 @@ ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
 WORKDIR /source
+# The data path is translated to C, which takes a compiler here and none in the image that comes of it. COMPILE=0: not.
+ARG COMPILE=1
+RUN [ "$COMPILE" = 0 ] || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; }
 RUN python -m venv /opt/inworld-proxy && python -m venv /opt/build
-# Wheels only: what would need a compiler fails here and not on somebody's machine.
+# Wheels only: of what others wrote nothing is compiled here.
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 # The files that these name by their hashes, and no others: wherever they come from, they are what was looked at. They are
 # for Python 3.12; for a base with another, `make lock ARGS="--python 3.13"` first.
 COPY deploy/constraints.txt deploy/constraints-build.txt deploy/
 RUN /opt/inworld-proxy/bin/python -m pip install --require-hashes -r deploy/constraints.txt \
     && /opt/build/bin/python -m pip install --require-hashes -r deploy/constraints-build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY proxy proxy
-RUN /opt/build/bin/python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
+RUN INWORLD_PROXY_COMPILE=$COMPILE /opt/build/bin/python -m pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /opt/wheel . \
     && /opt/inworld-proxy/bin/python -m pip install --no-index --no-deps /opt/wheel/*.whl \
     && /opt/inworld-proxy/bin/python -m pip check
 COPY scripts/sbom.py scripts/

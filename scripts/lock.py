@@ -64,7 +64,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = {
         "constraints.txt": ("what the image runs", wanted_at_run_time(project)),
-        "constraints-build.txt": ("what the image's wheel is built with", project["build-system"]["requires"]),
+        "constraints-build.txt": ("what the image's wheel is built with", wanted_at_build_time(project)),
     }
     for name, (what, requirements) in wanted.items():
         pinned = resolve(requirements, python)
@@ -78,6 +78,11 @@ def wanted_at_run_time(project: Mapping[str, object]) -> list[str]:
     table = project["project"]
     assert isinstance(table, dict)
     return [*table["dependencies"], *(each for extra in EXTRAS for each in table["optional-dependencies"][extra])]
+
+
+def wanted_at_build_time(project: Mapping[str, Any]) -> list[str]:
+    """What builds the wheel, and what translates the data path to C before."""
+    return [*project["build-system"]["requires"], *project["project"]["optional-dependencies"]["compile"]]
 
 
 def resolve(requirements: Iterable[str], python: str) -> dict[str, Pinned]:

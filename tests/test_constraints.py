@@ -47,7 +47,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def wanted(lock: ModuleType, file: Path) -> list[Requirement]:
-    texts = lock.wanted_at_run_time(PROJECT) if file == RUNTIME else PROJECT["build-system"]["requires"]
+    texts = lock.wanted_at_run_time(PROJECT) if file == RUNTIME else lock.wanted_at_build_time(PROJECT)
     return [Requirement(text) for text in texts]
 
 

@@ -24,7 +24,7 @@ from proxy.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
-MAKES_WHEELS = ("pyproject.toml", "README.md", "LICENSE", "proxy")
+MAKES_WHEELS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "proxy")
 MAKES_IMAGES = (*MAKES_WHEELS, "deploy/constraints.txt", "deploy/constraints-build.txt", "scripts/sbom.py")
 
 
@@ -193,7 +193,8 @@ def test_the_image_runs_as_a_numbered_user_and_its_last_stage_installs_nothing()
     assert "USER" in _last_stage()
     assert "RUN" not in _last_stage()
     assert _instructions("FROM") == ["${BASE} AS build", "${BASE}"]
-    assert _instructions("ARG") == ["BASE=python:3.12-slim"]
+    assert _instructions("ARG") == ["BASE=python:3.12-slim", "COMPILE=1"]
+    assert "gcc" not in _last_stage()
 
 
 def test_the_image_starts_with_a_command_that_exists() -> None:
