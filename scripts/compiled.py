@@ -12,13 +12,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "compiled"
 COPIED = ("proxy", "tests", "scripts", "config", "examples", "deploy", "bench")
 """With pyproject.toml, setup.py and the documents; what is installed or built is not."""
-IGNORED = shutil.ignore_patterns("__pycache__", ".venv", "node_modules", "*.so")
+IGNORED = {"__pycache__", ".venv", ".mypy_cache", "node_modules"}
 
 
 def main() -> None:
@@ -38,16 +39,8 @@ def refresh() -> None:
     built = PLACE / ".built"
     state = _state()
     fresh = built.is_file() and built.read_text(encoding="ascii") == state
-    kept = {} if not fresh else {path.relative_to(PLACE): path.read_bytes() for path in _libraries()}
     PLACE.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        shutil.rmtree(PLACE / name, ignore_errors=True)
-        shutil.copytree(ROOT / name, PLACE / name, ignore=IGNORED)
-    for path in ROOT.iterdir():
-        if path.is_file():
-            shutil.copy2(path, PLACE)
-    for path, content in kept.items():
-        (PLACE / path).write_bytes(content)
+    _copy(ROOT, PLACE, [*COPIED, *(path.name for path in ROOT.iterdir() if path.is_file())])
     if fresh:
         return
     built.unlink(missing_ok=True)
@@ -60,6 +53,21 @@ def refresh() -> None:
         sys.stderr.write(done.stdout + done.stderr)
         sys.exit("compiled.py: it needs a C compiler, Python's headers and mypy (make compiled installs the last)")
     built.write_text(state, encoding="ascii")
+
+
+def _copy(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Makes these the same there, and touches nothing that is: somebody may be running it."""
+    for name in names:
+        old, new = target / name, source / name
+        if new.is_dir():
+            inside = {path.name for path in new.iterdir()} - IGNORED
+            old.mkdir(exist_ok=True)
+            for path in old.iterdir():
+                if path.name not in inside | IGNORED and path.suffix != ".so":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _copy(new, old, sorted(inside))
+        elif not old.is_file() or old.read_bytes() != new.read_bytes():
+            shutil.copy2(new, old)
 
 
 def _libraries() -> list[Path]:

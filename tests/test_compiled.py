@@ -26,7 +26,7 @@ NOT_COMPILED = {
     "proxy/wire/socket_file.py",
     "proxy/wire/token.py",  # waits for a mint
 }
-FOLDERS = ("core", "wire", "observe", "limits", "flows", "faults", "security")
+FOLDERS = ("core", "credentials", "wire", "observe", "limits", "flows", "faults", "security")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,8 @@ def _scrubbed(data: bytes, authorization: bytes) -> bytes:
 def _marks(authorization: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """Those without which none of the others can be there: what holds no other form."""
     forms = _forms(authorization)
-    return tuple(mark for mark in forms if not any(mark is not other and other[0] in mark[0] for other in forms))
+    # Compared by value: compiled, a tuple has no identity.
+    return tuple(mark for mark in forms if not any(other[0] != mark[0] and other[0] in mark[0] for other in forms))
 
 
 def _forms(authorization: bytes) -> tuple[tuple[bytes, bytes], ...]:
