@@ -52,6 +52,9 @@ TRANSLATOR = "mypy>=2.4,<3"  # 2.4.1 is what all tests were run with, compiled; 
 _ASKED = os.environ.get("INWORLD_PROXY_COMPILE", "") not in ("", "0")
 _BUILDS = any(command in sys.argv for command in ("build", "build_ext", "bdist_wheel"))
 
+if _ASKED and any(command in sys.argv for command in ("editable_wheel", "develop")):
+    sys.exit("INWORLD_PROXY_COMPILE: what can be edited is not compiled; install without -e, or use `make compiled`")
+
 
 def _extensions() -> list[object]:
     if not (_ASKED and _BUILDS):

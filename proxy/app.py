@@ -92,10 +92,12 @@ async def serve(
         await _drain_or_end(server, now)
     finally:
         await server.close()
+        if sockets is not None:
+            # First, while the socket is open: answers to the operator may take a minute to end, and by then the file
+            # of that name may be another process's.
+            sockets.close()
         if admin is not None:
             await admin.cleanup()
-        if sockets is not None:
-            sockets.close()
 
 
 def build(snapshot: Snapshot, loop: asyncio.AbstractEventLoop) -> DataServer:

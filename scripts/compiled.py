@@ -7,7 +7,9 @@ stale library would be imported instead of a source that has changed since; a co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -77,7 +79,10 @@ def _libraries() -> list[Path]:
 def _state() -> str:
     """A digest of all that decides what the libraries are: what is compiled, and the types it was compiled against."""
     digest = hashlib.sha256(sys.version.encode())
-    digest.update(os.environ.get("INWORLD_PROXY_COMPILE_LEVEL", "").encode())
+    for name in ("INWORLD_PROXY_COMPILE_LEVEL", "CC", "CFLAGS"):
+        digest.update(os.environ.get(name, "").encode() + b"\0")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        digest.update(importlib.metadata.version("mypy").encode())
     packages = ("core", "credentials", "limits", "observe", "wire")
     for path in (ROOT / "setup.py", *sorted(path for name in packages for path in ROOT.glob(f"proxy/{name}/*.py"))):
         digest.update(path.read_bytes())

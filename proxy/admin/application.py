@@ -39,7 +39,8 @@ async def start_admin(
     try:
         await runner.setup()
         for sock in sockets:
-            await web.SockSite(runner, sock).start()
+            # It closes what it is given, and whoever opened these wants to close them in an order of its own.
+            await web.SockSite(runner, sock.dup()).start()
     except BaseException:
         await runner.cleanup()
         raise

@@ -202,8 +202,8 @@ def sort_request_lines(lines: Iterable[bytes]) -> Fields | None:
 def sort_response_lines(lines: Iterable[bytes]) -> Fields | None:
     """The same for what the upstream sent, values included: None when one has a control character in it.
 
-    An upstream says the same again and again, so its lines are remembered: all of them but those that are dropped,
-    which may be secret. Nothing a caller sends is.
+    An upstream says the same again and again, so its lines are remembered, but for those that are dropped, which may be
+    secret. Nothing a caller sends is.
     """
     kept: list[bytes] = []
     noted: dict[bytes, bytes] = {}
@@ -232,10 +232,15 @@ def sort_response_lines(lines: Iterable[bytes]) -> Fields | None:
 
 _LINES: Final[dict[bytes, tuple[int, bytes, bytes, bytes]]] = {}
 """What a line of the upstream's is: its role, its name in lower case, its value, and the line with its end."""
-_MOST_LINES: Final = 1024
+_MOST_LINES: Final = 256
 _LONGEST_LINE: Final = 128
-"""Lines that are remembered, and bytes of each: half a megabyte at most. When that many are there, they are forgotten:
-most of them were dates and numbers, and the others will be back soon."""
+"""Lines that are remembered, and bytes of each: 170 KB at most. When that many are there, they are forgotten: most of
+them were dates and numbers, and the others will be back soon."""
+
+
+def forget_lines() -> None:
+    """Of what answers said nothing is remembered any more: one of them has repeated a credential."""
+    _LINES.clear()
 
 
 def _read_response_line(line: bytes) -> tuple[int, bytes, bytes, bytes] | None:

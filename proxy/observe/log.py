@@ -159,7 +159,7 @@ _THOUSANDTHS: Final = tuple(f".{number:03d}" for number in range(1000))
 
 def _ms(seconds: float) -> str:
     """Seconds as milliseconds with three digits behind the point."""
-    microseconds = int(seconds * 1_000_000 + 0.5)
+    microseconds = max(0, int(seconds * 1_000_000 + 0.5))
     return f"{microseconds // 1000}{_THOUSANDTHS[microseconds % 1000]}"
 
 

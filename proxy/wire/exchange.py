@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.headers import has_member
+from proxy.core.headers import forget_lines, has_member
 from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
 from proxy.credentials.reflection import without_credential
 from proxy.credentials.refusal import says_refused, without_echo
@@ -349,6 +349,7 @@ class Exchange:
         """Without the credential, should the upstream have repeated it."""
         scrubbed = without_credential(data, self._authorization)
         if scrubbed is not data:
+            forget_lines()
             self._server.metrics.on_reflection(self._allow.route.credential.name)
         return scrubbed
 

@@ -1,4 +1,4 @@
-"""One head in, one head out, each read strictly; no state between two messages, no parser to confuse.
+"""One head in, one head out, each read strictly; nothing of one message decides about another, no parser to confuse.
 
 The grammar is RFC 9112 without any of its leniencies: CR LF only, one blank in the request line, no folding, no NUL or
 other control, no blank before the colon, HTTP/1.0 and 1.1 only. tests/wire/test_head_grammar.py has it as one regular

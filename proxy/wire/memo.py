@@ -16,7 +16,7 @@ from proxy.wire.head import CHUNKED, RequestParts
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 
 MOST_REMEMBERED = 2048
-"""Bytes of a head; a connection that waits for its next request keeps this much more in memory at most."""
+"""Bytes of a head; a connection that waits for its next request keeps three times as much in memory at most."""
 
 
 class Memo:

@@ -23,6 +23,9 @@ LONGEST_READ = 16384
 LARGEST_WRITE = 32768
 """Bytes given to OpenSSL at a time."""
 
+_NOBODY = cast("Callbacks", None)
+"""The reader of a connection that is gone: nothing is called any more."""
+
 _PIECE = VIEW[:32768]
 """What is read into: two records. What has not been decrypted waits in memory too."""
 
@@ -92,7 +95,10 @@ class SecureTransport:
         if not self.opened.done():
             self.opened.set_exception(exc or self._error or CutOffError("closed during the TLS handshake"))
         elif not self.opened.cancelled() and self.opened.exception() is None:
-            self._reader.connection_lost(exc or self._error)
+            reader = self._reader
+            # Each names the other, and through a tunnel the caller's connection: not left to the garbage collector.
+            self._reader, self._protocol = _NOBODY, cast("asyncio.BaseProtocol", None)
+            reader.connection_lost(exc or self._error)
 
     def pause_writing(self) -> None:
         """Asyncio's callback."""

@@ -155,7 +155,7 @@ class Tunnel:
         self._share(server.tunnels)
 
     def _share(self, others: Iterable[Tunnel]) -> None:
-        """Keeps once what is the same in many: 0.4 of 4.2 KB of each idle one whose client is like another."""
+        """Keeps once what is the same in many: 0.4 of 4.2 KB of an idle one whose client is like one of these."""
         record = self.record
         for other in islice(others, LOOKED_AT):
             if record.peer == other.record.peer:

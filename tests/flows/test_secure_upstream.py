@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import ssl
 from dataclasses import replace
 from typing import Any, Self
@@ -11,6 +12,8 @@ from typing import Any, Self
 import pytest
 
 from proxy.core.model import Snapshot, Upstream
+from proxy.wire.secure import SecureTransport
+from proxy.wire.tunnel import Tunnel, TunnelEnd
 from tests.certificates import DEEP, DEFECTS, HOST, Certificates, undemanding
 from tests.proxies import Proxies, Proxy
 from tests.snapshots import AUTHORIZATION, HANDSHAKE, make_snapshot, upstream_at
@@ -80,6 +83,30 @@ async def test_tunnels_go_through_tls(proxies: Proxies, certificates: Certificat
     caller.close()
     await wire.gone()
     await proxy.metrics.until(lambda m: m.in_flight == 0)
+
+
+async def test_a_tunnel_that_ended_leaves_nothing_to_the_garbage_collector_through_tls_either(
+    proxies: Proxies, certificates: Certificates
+) -> None:
+    proxy = await _start(proxies, certificates.good("localhost"), certificates.ca_file)
+    gc.collect()
+    gc.disable()
+    try:
+        caller = await proxy.caller()
+        await caller.send(HANDSHAKE)
+        wire = await proxy.upstream.accept()
+        await wire.head()
+        await wire.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        assert (await caller.head()).status == 101
+        caller.close()
+        await wire.gone()
+        await proxy.metrics.until(lambda m: m.in_flight == 0)
+        for _ in range(5):  # the transports let go of their protocols
+            await asyncio.sleep(0)
+        left = [each for each in gc.get_objects() if isinstance(each, Tunnel | TunnelEnd | SecureTransport)]
+        assert not left
+    finally:
+        gc.enable()
 
 
 async def test_a_broken_body_looks_broken_through_tls_too(proxies: Proxies, certificates: Certificates) -> None:
