@@ -19,8 +19,11 @@ import click
 import pytest
 import trustme
 import yaml
+from click.testing import CliRunner
 
+from proxy import __version__
 from proxy.__main__ import COMMANDS, main
+from proxy.core.build import BUILD
 from proxy.core.errors import Code
 from proxy.core.target import _SECRET_PARAMETERS
 from proxy.settings.load import load_settings
@@ -168,6 +171,10 @@ def _commands() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("words", [*_commands()], ids=" ".join)
 def test_every_command_line_in_a_document_is_understood(words: list[str]) -> None:
+    if words == ["--version"]:
+        said = CliRunner().invoke(main, words)
+        assert (said.exit_code, said.output) == (0, f"inworld-proxy, version {__version__} ({BUILD})\n")
+        return
     command = main.get_command(click.Context(main), words[0])
     assert command is not None, words
     command.make_context(words[0], words[1:])
