@@ -345,3 +345,21 @@ def test_what_is_read_at_once_is_what_is_read_chunk_by_chunk(
 def test_many_chunks_of_one_byte_are_a_body() -> None:
     body = b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
     assert feed(ChunkedCursor(), body + AFTER) == (body, AFTER)
+
+
+def test_chunks_like_the_last_are_known_by_their_line_and_length_and_others_are_read() -> None:
+    chunk = b"10\r\n" + b"x" * 16 + b"\r\n"
+    cursor = ChunkedCursor()
+    for _ in range(3):
+        assert cursor.feed(chunk) == (chunk, None)
+    for other in (b"0f\r\n" + b"x" * 16 + b"\r\n", b"10\r\n" + b"x" * 17 + b"\n", b"10;a\r\n" + b"x" * 14 + b"\r\n"):
+        assert len(other) == len(chunk)
+        with pytest.raises(FramingError):
+            _feed_all(ChunkedCursor(refuse_extensions=True), chunk, other, b"0\r\n\r\n")
+    assert cursor.feed(b"8\r\n" + b"y" * 8 + b"\r\n") == (b"8\r\n" + b"y" * 8 + b"\r\n", None)
+    assert cursor.feed(chunk + b"0\r\n\r\n") == (chunk + b"0\r\n\r\n", b"")
+
+
+def _feed_all(cursor: ChunkedCursor, *parts: bytes) -> None:
+    for part in parts:
+        cursor.feed(part)
