@@ -193,9 +193,7 @@ def sort_request_lines(lines: Iterable[bytes]) -> Fields | None:
                 noted[lower] = value
                 if role == _BOTH:
                     kept.append(line + b"\r\n")
-    connection = noted.get(b"connection")
-    if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
-        _drop_named(kept, connection)
+    _drop_named(kept, noted.get(b"connection"))
     return kept, noted, repeated
 
 
@@ -224,9 +222,7 @@ def sort_response_lines(lines: Iterable[bytes]) -> Fields | None:
                 noted[lower] = value
                 if role == _BOTH:
                     kept.append(whole)
-    connection = noted.get(b"connection")
-    if connection is not None and connection.lower() not in _CONNECTION_OPTIONS:
-        _drop_named(kept, connection)
+    _drop_named(kept, noted.get(b"connection"))
     return kept, noted, repeated
 
 
@@ -275,8 +271,10 @@ def has_member(value: bytes | None, member: bytes) -> bool:
     return lower == member or (b"," in lower and member in list_members(lower))
 
 
-def _drop_named(kept: list[bytes], connection: bytes) -> None:
+def _drop_named(kept: list[bytes], connection: bytes | None) -> None:
     """Removes the fields that Connection names, in place (RFC 9110 section 7.6.1): they end at this hop."""
+    if connection is None or connection.lower() in _CONNECTION_OPTIONS:
+        return
     named = {member.lower() for member in list_members(connection)} - _CONNECTION_OPTIONS
     if named:
         kept[:] = [line for line in kept if line.partition(b":")[0].lower() not in named]

@@ -90,8 +90,9 @@ def read_request(data: bytes, uid: int | None = None) -> RequestParts | Deny:
 
     ``uid`` is what the kernel says about the connection; it is not in the bytes.
     """
-    lines = _lines(data)
-    if lines is None:
+    lines = _cut(data)
+    # What is left without the text has to be the ends of lines and nothing else: a CR or LF of its own is one too many.
+    if lines is None or data.translate(None, _TEXT) != b"\r\n" * (len(lines) + 1):
         return _explain(data)
     if len(lines) > MOST_FIELDS + 1:
         return Deny(Code.HEAD_TOO_LARGE, f"The request head has more than {MOST_FIELDS} fields.")
@@ -135,10 +136,9 @@ def read_request(data: bytes, uid: int | None = None) -> RequestParts | Deny:
 
 def read_response(data: bytes) -> ResponseHead | None:
     """Reads one complete response head; None when it is not valid HTTP/1.x or repeats what may come once."""
-    lines = data.split(b"\r\n")
-    if len(lines) < 3 or lines[-1] or lines[-2]:
+    lines = _cut(data)
+    if lines is None:
         return None
-    del lines[-2:]
     first = _STATUS_LINES.get(lines[0]) or _read_status_line(lines[0])
     fields = sort_response_lines(lines[1:])
     if first is None or fields is None:
@@ -150,11 +150,10 @@ def read_response(data: bytes) -> ResponseHead | None:
     return ResponseHead(version, status, reason, kept, noted)
 
 
-def _lines(data: bytes) -> list[bytes] | None:
-    """The head's lines without their ends. None when it does not end in an empty line, or is not text in such lines."""
+def _cut(data: bytes) -> list[bytes] | None:
+    """The head's lines without their ends; None when it does not end in an empty one."""
     lines = data.split(b"\r\n")
-    # What is left without the text has to be the ends of lines and nothing else: a CR or LF of its own is one too many.
-    if data.translate(None, _TEXT) != b"\r\n" * (len(lines) - 1) or len(lines) < 3 or lines[-1] or lines[-2]:
+    if len(lines) < 3 or lines[-1] or lines[-2]:
         return None
     del lines[-2:]
     return lines
