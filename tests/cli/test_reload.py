@@ -210,7 +210,7 @@ def in_a_terminal(*prefix: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
         preexec_fn=take_terminal,  # noqa: PLW1509 - nothing else has to be safe in a test's child
     ) as process:  # fmt: skip
         os.close(theirs)
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(PATIENCE, process.kill)
         watchdog.start()
         try:
             assert process.stderr is not None
