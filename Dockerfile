@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 #
-# The proxy as an image: `docker build -t inworld-proxy .`; how to run it is in README, "In a container".
+# The proxy as an image: `docker build -t inworld-proxy .`; how to run it is in docs/container.md.
 # For a build that can be repeated, name the base by digest: --build-arg BASE=python:3.12-slim@sha256:…
 
 ARG BASE=python:3.12-slim

@@ -1,7 +1,7 @@
-"""The reference parts of README.md, made from the code: settings, refusal codes, metrics, log fields, operations.
+"""The tables of docs/reference.md, made from the code: settings, refusal codes, metrics, log fields, operations.
 
-    python scripts/reference.py          writes them into README.md
-    python scripts/reference.py --check  says whether README.md has them (exit 1: no)
+    python scripts/reference.py          writes them into docs/reference.md
+    python scripts/reference.py --check  says whether it has them (exit 1: no)
 
 Types, defaults, statuses, labels and paths come from the code. What a refusal or a log field means to an operator is
 written here, and a new one without its sentence is an error that names it.
@@ -28,12 +28,13 @@ from proxy.settings import fields
 from proxy.settings.load import load_settings
 from proxy.settings.schema import configuration_schema
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 COMMAND = "python scripts/reference.py"
 
 MEANINGS: Mapping[Code, str] = {
     Code.BAD_REQUEST: "The request is not valid HTTP/1.1. The message says which rule; correct the client.",
-    Code.AMBIGUOUS_TARGET: "The path could be read in two ways. Send it in canonical form (see Permissions).",
+    Code.AMBIGUOUS_TARGET: "The path could be read in two ways. Send it in canonical form (README, "
+    "[Permissions](../README.md#permissions)).",
     Code.UPGRADE_NOT_ALLOWED: "A WebSocket handshake at an operation that is none. Use the WebSocket path, or plain "
     "HTTP.",
     Code.CALLER_REQUIRED: "Callers are declared and the request carries no token. Send one where the key would go.",
@@ -150,14 +151,14 @@ _PROSE = ("default", "description", "examples", "title")
 
 
 def main() -> None:
-    """Writes README.md, or with ``--check`` compares it."""
-    before = README.read_text(encoding="utf-8")
+    """Writes docs/reference.md, or with ``--check`` compares it."""
+    before = REFERENCE.read_text(encoding="utf-8")
     after = with_reference(before)
     if after == before:
         return
     if "--check" in sys.argv[1:]:
-        sys.exit(f"README.md is not what the code says; run: {COMMAND}")
-    README.write_text(after, encoding="utf-8")
+        sys.exit(f"docs/reference.md is not what the code says; run: {COMMAND}")
+    REFERENCE.write_text(after, encoding="utf-8")
 
 
 def with_reference(text: str) -> str:
@@ -166,7 +167,7 @@ def with_reference(text: str) -> str:
         marker = f"<!-- reference:{name} -->"
         pattern = re.compile(rf"({re.escape(marker)}\n).*?(<!-- end -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"README.md has no part, or several, between {marker} and <!-- end -->")
+            raise ValueError(f"docs/reference.md has no part, or several, between {marker} and <!-- end -->")
         text = pattern.sub(lambda match, section=section: f"{match[1]}\n{section}\n{match[2]}", text)
     return text
 

@@ -1,19 +1,21 @@
-"""What the documents say is true: references come from the code, links lead somewhere, examples run as they stand."""
+"""What the documents say is true: references come from the code, links lead somewhere, names are those of the code.
+
+That their commands run is in ``test_docs_run.py``.
+"""
 
 from __future__ import annotations
 
 import base64
 import importlib.util
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import click
 import pytest
@@ -24,38 +26,25 @@ from click.testing import CliRunner
 from proxy import __version__
 from proxy.__main__ import COMMANDS, main
 from proxy.core.build import BUILD
-from proxy.core.errors import Code
+from proxy.core.errors import OUTCOMES, Code
 from proxy.core.target import _SECRET_PARAMETERS
 from proxy.settings.load import load_settings
+from tests.documents import (
+    BLOCKS,
+    DOCUMENTS,
+    REFERENCE,
+    ROOT,
+    Block,
+    anchors_of,
+    blocks_of,
+    make_targets,
+    name_of,
+    prose_of,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted(ROOT.glob("*.md"))
-DATA, ADMIN = "127.0.0.1:8080", "127.0.0.1:9464"
-"""Where the documents say that the proxy is. Here it is somewhere else, so that a proxy at work is left alone."""
-
-START_SECONDS, RUN_SECONDS = 100, 100
 KEY = base64.b64encode(b"id:secret").decode()
-
-
-class Block(NamedTuple):
-    """A fenced block: its language, the comment above it ("" without one) and its lines."""
-
-    language: str
-    note: str
-    text: str
-
-
-def _blocks(text: str) -> list[Block]:
-    pattern = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-    return [Block(language, note, body) for note, language, body in pattern.findall(text)]
-
-
-BLOCKS = _blocks(README)
-SHELL = [block for block in BLOCKS if block.language == "sh"]
-RUNNABLE = [block for block in SHELL if block.note.startswith("runs")]
-PYTHON = [block for block in BLOCKS if block.language == "python"]
-CONFIGURATIONS = [block for block in BLOCKS if block.language == "yaml" and not block.note]
+CONFIGURATIONS = [block for block in BLOCKS if block.language == "yaml" and block.kind in {"", "file"}]
+"""Blocks that are configurations; all others say what they are."""
 
 
 # -- the reference ----------------------------------------------------------------------------------------------------
@@ -72,8 +61,9 @@ def reference() -> ModuleType:
 
 
 def test_the_reference_parts_are_what_the_code_says(reference: ModuleType) -> None:
-    current = reference.with_reference(README) == README
-    assert current, f"README.md is not what the code says; run: {reference.COMMAND}"
+    text = REFERENCE.read_text(encoding="utf-8")
+    current = reference.with_reference(text) == text
+    assert current, f"docs/reference.md is not what the code says; run: {reference.COMMAND}"
 
 
 def test_the_reference_names_every_code_and_no_setting_twice(reference: ModuleType) -> None:
@@ -92,41 +82,45 @@ def test_a_new_code_without_a_sentence_is_named(reference: ModuleType, monkeypat
         reference.sections()
 
 
-def test_a_readme_without_a_part_is_refused_by_name(reference: ModuleType) -> None:
+def test_a_reference_without_a_part_is_refused_by_name(reference: ModuleType) -> None:
     with pytest.raises(ValueError, match="<!-- reference:log -->"):
-        reference.with_reference(README.replace("<!-- reference:log -->", ""))
+        reference.with_reference(REFERENCE.read_text(encoding="utf-8").replace("<!-- reference:log -->", ""))
 
 
-def test_readme_names_every_query_parameter_that_is_taken_out() -> None:
-    (sentence,) = re.findall(r"and the query parameters (.*?) in any spelling", README, re.DOTALL)
+def test_every_query_parameter_that_is_taken_out_is_named() -> None:
+    text = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"and the query parameters (.*?) in any spelling", text, re.DOTALL)
     assert set(re.findall(r"`(\w+)`", sentence)) == _SECRET_PARAMETERS
 
 
 # -- links and paths --------------------------------------------------------------------------------------------------
 
 
-def _slugs(text: str) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_relative_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(document)):
         if "://" in target:
             continue
         name, _, anchor = target.partition("#")
         file = document.parent / name if name else document
         assert file.exists(), target
         if anchor:
-            assert anchor in _slugs(file.read_text(encoding="utf-8")), target
+            assert anchor in anchors_of(file), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_file_that_is_named_is_here(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:proxy|tests|config|scripts|\.ci)/[\w./-]*)`", text):
-        assert (ROOT / name).exists(), name
+    for name in re.findall(r"`((?:proxy|tests|config|deploy|docs|examples|scripts|bench|\.ci)/[\w./-]*)`", text):
+        # Their environment is made by `make bench`.
+        assert name.startswith("bench/.venv") or (ROOT / name).exists(), name
+
+
+def test_every_page_is_in_the_index_and_every_page_of_the_index_is_short() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert page.name == "README.md" or f"]({page.name})" in index, page.name
+        assert page == REFERENCE or len(page.read_text(encoding="utf-8").splitlines()) <= 260, page.name
 
 
 # -- what is forbidden ------------------------------------------------------------------------------------------------
@@ -161,16 +155,15 @@ def test_no_file_mentions_a_machine_or_a_registry() -> None:
 
 
 def _commands() -> Iterator[list[str]]:
-    for document in DOCUMENTS:
-        for block in _blocks(document.read_text(encoding="utf-8")):
-            for line in block.text.splitlines() if block.language == "sh" else ():
-                if "inworld-proxy " in line and not line.startswith(("docker", "python3", "curl", " ")):
-                    words = shlex.split(re.sub(r"\$\(.*?\)", "X", line), comments=True)
-                    yield words[words.index("inworld-proxy") + 1 :]
+    """Those that no reader of ours runs: at least the program knows what they say."""
+    for block in BLOCKS:
+        for line in block.text.splitlines() if block.language == "sh" and block.kind == "not run" else ():
+            if line.startswith("inworld-proxy "):
+                yield shlex.split(line, comments=True)[1:]
 
 
 @pytest.mark.parametrize("words", [*_commands()], ids=" ".join)
-def test_every_command_line_in_a_document_is_understood(words: list[str]) -> None:
+def test_every_command_line_that_is_not_run_is_understood(words: list[str]) -> None:
     if words == ["--version"]:
         said = CliRunner().invoke(main, words)
         assert (said.exit_code, said.output) == (0, f"inworld-proxy, version {__version__} ({BUILD})\n")
@@ -187,99 +180,126 @@ def test_every_command_that_a_document_names_exists() -> None:
             assert (ROOT / "proxy" / "cli" / f"{name}.py").is_file(), f"{document.name}: {name}"
 
 
-# -- examples ---------------------------------------------------------------------------------------------------------
+def test_everything_that_make_is_asked_for_in_a_document_exists() -> None:
+    for document in DOCUMENTS:
+        asked = re.findall(r"(?:`|^    )make ([a-z]+)", prose_of(document), re.MULTILINE)
+        for block in blocks_of(document):
+            asked += re.findall(r"^make ([a-z]+)", block.text, re.MULTILINE) if block.language == "sh" else []
+        assert set(asked) <= make_targets(), document.name
 
 
-class Served(NamedTuple):
-    """A proxy in front of its sandbox: where it is, and what it printed at start."""
-
-    data: str
-    admin: str
-    printed: str
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    """`serve` without a key, on free ports."""
-    command = [sys.executable, "-m", "proxy", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    environ = {name: value for name, value in os.environ.items() if name != "INWORLD_API_KEY"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        lines: list[str] = []
-        try:
-            # The last thing printed at start is the look at the metrics.
-            while not lines or "grep" not in lines[-1]:
-                lines.append(process.stderr.readline())
-                assert lines[-1], "".join(lines)
-            printed = "".join(lines)
-            data, admin = re.findall(r"http://(127\.0\.0\.1:\d+)", printed)[:2]
-            yield Served(data, admin, printed)
-        finally:
-            process.terminate()
-            process.wait(timeout=START_SECONDS)
+def test_every_metric_and_setting_that_a_document_names_exists(reference: ModuleType) -> None:
+    sections = reference.sections()
+    metrics = re.findall(r"^\| `(inworld_proxy_\w+)`", sections["metrics"], re.MULTILINE)
+    keys = set(re.findall(r"^\| `([^`]+)`", sections["settings"], re.MULTILINE))
+    groups = "|".join(sorted({key.partition(".")[0] for key in keys if re.fullmatch(r"[a-z_]+\.[a-z_]+", key)}))
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for name in re.findall(r"\binworld_proxy_[a-z_]+", text):
+            known = any(metric.startswith(name) or name.startswith(f"{metric}_") for metric in metrics)
+            assert known, f"{document.name}: {name}"
+        for name in re.findall(rf"`((?:{groups})\.[a-z_]+)`", text):
+            # `limits.requests` is that of a caller where the text is about callers.
+            assert name in keys or any(key.endswith(f".{name}") for key in keys), f"{document.name}: {name}"
 
 
-def _run(command: list[str], folder: Path) -> str:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("INWORLD_", "OPENAI_"))}
-    environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
-    (folder / "config").symlink_to(ROOT / "config")
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=RUN_SECONDS
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def test_troubleshooting_names_every_code_with_its_status() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    named: dict[str, int] = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        for code, status in re.findall(r"^- `([a-z_]+)` \((\d{3})\)", section, re.MULTILINE):
+            assert code not in named, f"{code} has two places"
+            named[code] = int(status)
+    assert named == {code.value: OUTCOMES[code].status for code in Code}
 
 
-def _here(text: str, served: Served) -> str:
-    return text.replace(DATA, served.data).replace(ADMIN, served.admin)
+def test_figures_of_the_page_on_performance_stand_in_the_benchmark() -> None:
+    measured = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
+    page = prose_of(ROOT / "docs" / "performance.md")
+    rows = re.findall(r"^\| .* \| ([\d.]+) \| ([\d.]+) \| ([\d.]+ \(.*\)) \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    for ours, nginx, ratio in rows:
+        (row,) = (line for line in measured.splitlines() if f"{ours} · {ratio} |" in line)
+        assert re.search(rf"\| {nginx}°? \|", row), row
+    for figure in re.findall(r"\b\d+\.\d+\b", page):
+        assert figure in measured, figure
 
 
-@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: block.text.split("\n", maxsplit=1)[0][:60])
-def test_a_command_marked_as_runnable_runs_and_prints_what_is_said(
-    block: Block, served: Served, tmp_path: Path
-) -> None:
-    if "curl" in block.text and shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
-    printed = _run(["sh", "-e", "-c", _here(block.text, served)], tmp_path)
-    assert block.note.partition(": ")[2] in printed
-    for audio in tmp_path.glob("*.wav"):
-        assert audio.read_bytes()[:4] == b"RIFF"
-    assert ("hello.wav" in block.text) is (tmp_path / "hello.wav").exists()
+def test_the_manifest_for_kubernetes_agrees_with_its_configuration_and_the_image() -> None:
+    (block,) = (block for block in BLOCKS if block.kind == "manifest")
+    deployment, service = yaml.safe_load_all(block.text)
+    configuration = yaml.safe_load((ROOT / "config" / "kubernetes.yaml").read_text(encoding="utf-8"))
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    command, *words = container["args"]
+    assert command in COMMANDS
+    file = Path(main.get_command(click.Context(main), command).make_context(command, words).params["config"])
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
+    assert (file.name, volumes[mounts[str(file.parent)]]["configMap"]["name"]) == ("config.yaml", "inworld-proxy")
+    key = Path(configuration["credentials"]["workspace"]["secret"].removeprefix("file:"))
+    secret = volumes[mounts[str(key.parent)]]["secret"]
+    assert (key.name, secret["secretName"], secret["defaultMode"]) == ("api-key", "inworld", 0o440)
+
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert configuration["listen"] == f"0.0.0.0:{ports['http']}"
+    assert configuration["admin"] == f"0.0.0.0:{ports['metrics']}"
+    paths = [container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")]
+    assert paths == ["/readyz", "/healthz"]
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(ports)
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+    drain = int(configuration["time"]["drain"].removesuffix("s"))
+    assert pod["terminationGracePeriodSeconds"] > drain + 2
+    user = pod["securityContext"]["runAsUser"]
+    assert f"USER {user}:{pod['securityContext']['fsGroup']}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
-def test_the_commands_printed_at_start_are_those_of_readme(served: Served) -> None:
-    printed = [shlex.split(part, comments=True) for part in served.printed.split("\n\n") if part.startswith("  curl")]
-    written = [shlex.split(_here(block.text, served)) for block in RUNNABLE if block.text.startswith("curl")]
-    assert printed == written
-    assert len(written) == 3
+def test_what_migrating_calls_a_configuration_of_nginx_is_one(tmp_path: Path) -> None:
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed")
+    (block,) = (block for block in BLOCKS if block.language == "nginx")
+    # Names are resolved when a configuration is read, and there is no network here.
+    text = block.text.replace("https://api.inworld.ai", "https://127.0.0.1")
+    file = tmp_path / "nginx.conf"
+    file.write_text(f"pid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n{text}}}\n", encoding="utf-8")
+    command = [nginx, "-t", "-e", "stderr", "-p", str(tmp_path), "-c", str(file)]
+    tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert tried.returncode == 0, tried.stderr
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.text.split("\n", maxsplit=1)[0][:60])
-def test_a_script_in_readme_runs_against_the_sandbox(block: Block, served: Served, tmp_path: Path) -> None:
-    printed = _run([sys.executable, "-W", "error", "-c", _here(block.text, served)], tmp_path)
-    assert printed.count("Hello from the sandbox.") == 2
-    assert (tmp_path / "script.wav").read_bytes()[:4] == b"RIFF"
+# -- configurations ---------------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_script_and_configurations_to_try() -> None:
-    assert len(PYTHON) == 1
-    assert len(CONFIGURATIONS) >= 7
-
-
-@pytest.mark.parametrize("block", CONFIGURATIONS, ids=lambda block: block.text.split("\n", maxsplit=1)[0])
-def test_a_configuration_in_readme_has_no_fault(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", CONFIGURATIONS, ids=str)
+def test_a_configuration_in_a_document_has_no_fault(block: Block, tmp_path: Path) -> None:
+    key = tmp_path / "api-key"
+    key.write_text(KEY, encoding="utf-8")
+    key.chmod(0o600)
     file = tmp_path / "proxy.yaml"
-    file.write_text(block.text, encoding="utf-8")
+    file.write_text(re.sub(r"file:/[\w./-]+", f"file:{key}", block.text), encoding="utf-8")
     trustme.CA().cert_pem.write_to_path(tmp_path / "corp-ca.pem")
     environ = {"EGRESS_PROXY_URL": "http://user:password@egress.example:3128"}
     environ |= dict.fromkeys(re.findall(r"env:(INWORLD_\w*KEY)", block.text), KEY) | {"INWORLD_API_KEY": KEY}
     assert load_settings(file, environ).routes
 
 
-def test_other_yaml_in_readme_is_yaml() -> None:
-    for block in BLOCKS:
-        if block.language == "yaml" and block.note:
-            assert block.note == "prometheus.yml"
-            assert yaml.safe_load(block.text)["scrape_configs"][0]["static_configs"] == [{"targets": [ADMIN]}]
+def test_there_are_configurations_to_try_and_other_yaml_says_what_it_is() -> None:
+    assert len(CONFIGURATIONS) >= 12
+    others = {block.kind for block in BLOCKS if block.language == "yaml"} - {"", "file"}
+    assert others == {"prometheus.yml", "manifest"}
+
+
+def test_json_in_a_document_is_json() -> None:
+    shown = [json.loads(block.text) for block in BLOCKS if block.language == "json"]
+    assert shown
+
+
+def test_prometheus_is_told_where_the_metrics_are() -> None:
+    (block,) = (block for block in BLOCKS if block.kind == "prometheus.yml")
+    assert yaml.safe_load(block.text)["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:9464"]}]

@@ -1,8 +1,8 @@
 """The configuration as pydantic models: its keys, their defaults and their descriptions.
 
 What belongs here: which keys each section has. What does not: how one value is spelled (``fields.py``), and anything
-that needs another section, a file or the environment (``resolve.py`` and ``routing.py``). The JSON Schema and the
-README's tables are made from these models.
+that needs another section, a file or the environment (``resolve.py`` and ``routing.py``). The JSON Schema and
+docs/reference.md are made from these models.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ async def test_keys_are_fetched_at_the_start_and_every_ten_minutes(scene: Scene)
     assert state.fetched_at == START + scene.loop.now
     await scene.loop.advance(2.5 * EVERY)
     assert scene.fetches() == [0, EVERY, 2 * EVERY]
-    assert (EVERY, APART) == (600, 60), "what README promises"
+    assert (EVERY, APART) == (600, 60), "what docs/callers.md promises"
 
 
 @still
