@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import click
 
 from proxy import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "serve": "Run the proxy.",
     "check": "Say everything that is wrong with a configuration.",
     "explain": "Say whether a request would be allowed, and why.",
     "sandbox": "Run the stand-in Inworld API alone.",
+    "routes": "List the operations, and which key serves each.",
+    "suggest": "Make rules for callers from what they did.",
     "token": "Make a token for a caller.",
+    "schema": "Print the JSON Schema of the configuration.",
+    "completion": "Print the completion script of a shell.",
 }
 """Each is ``command`` in ``proxy/cli/NAME.py``, imported when asked for: the proxy starts faster without the rest."""
 
@@ -34,6 +42,23 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell that asks
+
+        # click's own imports every command to learn whether it is hidden.
+        commands = [CompletionItem(name, help=says) for name, says in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+
+_EXAMPLES = """
+\b
+Examples:
+  inworld-proxy serve                                in front of the API, or without a key of the sandbox
+  inworld-proxy serve --config egress.yaml           with callers, routes and limits of your own
+  inworld-proxy routes 'tts.*'                       what can be asked for, and what it needs of the key
+  inworld-proxy COMMAND --help                       has examples of each command
+"""
+
 
 def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
     if asked and not ctx.resilient_parsing:
@@ -43,7 +68,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None: 
         ctx.exit()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

@@ -7,6 +7,9 @@ command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v npm >/dev/null 2>&1 || missing="$missing nodejs npm"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+# Shells, in which the completion of command lines is tried.
+command -v zsh >/dev/null 2>&1 || missing="$missing zsh"
+command -v fish >/dev/null 2>&1 || missing="$missing fish"
 # For the compiled build: a C compiler, and the headers of Debian's Python where that is the one in use.
 command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
 python=${PYTHON:-.venv/bin/python}

@@ -10,10 +10,16 @@ import click
 
 from proxy.cli.faults import print_faults
 from proxy.core.model import KeyPower, KeyType, Kind, Mode, Permission, Snapshot, Upstream
-from proxy.settings.load import SettingsError, load_settings
+
+_EXAMPLES = """
+\b
+Examples:
+  inworld-proxy check                        what `serve` would do with INWORLD_API_KEY alone
+  inworld-proxy check --config egress.yaml   before it is put in force; in CI, too
+"""
 
 
-@click.command("check")
+@click.command("check", epilog=_EXAMPLES)
 @click.option(
     "--config",
     "config",
@@ -23,6 +29,9 @@ from proxy.settings.load import SettingsError, load_settings
 )
 def command(config: Path | None) -> None:
     """Check the configuration: print every fault (exit 1), or what was understood (exit 0)."""
+    # Here, because `--help` and the shell's completion do not wait for the models of a configuration.
+    from proxy.settings.load import SettingsError, load_settings  # noqa: PLC0415 - see above
+
     try:
         snapshot = load_settings(config, os.environ)
     except SettingsError as exc:

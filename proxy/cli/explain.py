@@ -1,7 +1,6 @@
 """``inworld-proxy explain``: would this request be allowed, by which rule, and what would go out? Offline.
 
-Asks the same ``decide()`` that the data path asks. No secret is needed for that and none is read:
-a placeholder stands in for every key, so this can be run where the keys are not.
+Asks the same ``decide()`` that the data path asks. No key is needed for that and none is read (``offline.py``).
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import base64
 import difflib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import assert_never
 
 import click
 
-from proxy.cli.faults import print_faults
+from proxy.cli.completing import complete_caller, complete_key_type, complete_level, complete_method, complete_path
+from proxy.cli.offline import find_caller, load_offline
 from proxy.core.errors import OUTCOMES, Code
 from proxy.core.headers import sort_request_lines
 from proxy.core.model import (
@@ -38,16 +37,10 @@ from proxy.core.model import (
 )
 from proxy.core.policy import decide
 from proxy.core.target import read_target
-from proxy.credentials.secret import Secret
-from proxy.credentials.sources import Source
-from proxy.document import UnusableError, nearest
-from proxy.settings.load import Overrides, SettingsError, load_settings
-from proxy.settings.users import find_user, parse_user
 
 Facts = dict[str, object]
 """What is explained, as ``--json`` prints it; None where there is nothing to say."""
 
-_PLACEHOLDER = base64.b64encode(b"explain:a-placeholder-for-any-key").decode()
 _NEAR = 3
 """Operations named when there is none at the path."""
 
@@ -59,15 +52,45 @@ _HANDSHAKE = (
 )
 
 
-@click.command("explain")
-@click.argument("method")
-@click.argument("path")
-@click.option("--as", "name", metavar="CALLER", help="Whose request it is; needed when callers are declared.")
+_EXAMPLES = """
+\b
+Examples:
+  inworld-proxy explain POST /v1/audio/speech
+  inworld-proxy explain POST /v1/audio/speech --config egress.yaml --as storefront
+  inworld-proxy explain DELETE /voices/v1/voices/mine --voices write --json
+"""
+
+
+@click.command("explain", epilog=_EXAMPLES)
+@click.argument("method", shell_complete=complete_method)
+@click.argument("path", shell_complete=complete_path)
+@click.option(
+    "--as",
+    "name",
+    metavar="CALLER",
+    shell_complete=complete_caller,
+    help="Whose request it is; needed when callers are declared.",
+)
 @click.option("--uid", "user", metavar="USER", help="The user, by number or name, who asks on the unix socket.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
-@click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
-@click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
-@click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
+@click.option(
+    "--voices",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Voice API: none, read or write.",
+)
+@click.option(
+    "--router",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Router API: none, read or write.",
+)
+@click.option(
+    "--key-type",
+    metavar="TYPE",
+    shell_complete=complete_key_type,
+    help="The type the key was made with: standard or realtime-only.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(  # noqa: PLR0913 - one parameter per option
     method: str,
@@ -86,15 +109,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     Nothing is contacted and no key is needed. PATH may have a query. Exit status: 0 allowed, 1 refused, 2 when the
     configuration or the command line has a fault.
     """
-    overrides = Overrides(voices=voices, router=router, key_type=key_type)
-    try:
-        snapshot = load_settings(config, os.environ, overrides, read_key=_placeholder)
-    except SettingsError as exc:
-        print_faults(exc.faults)
-        raise SystemExit(2) from None
+    from proxy.settings.load import Overrides  # noqa: PLC0415 - not for `--help`: see load_offline()
+
+    snapshot = load_offline(config, Overrides(voices=voices, router=router, key_type=key_type))
     head = make_head(snapshot.policy, method, path)
     if user is None:
-        caller: Caller | None = _find_caller(snapshot, name)
+        caller: Caller | None = find_caller(snapshot, name)
         decision = decide(snapshot.policy, head, time.time(), caller=caller)
     else:
         decision = decide(snapshot.policy, head._replace(uid=_find_user(snapshot, user, name)), time.time())
@@ -138,27 +158,10 @@ def explain(snapshot: Snapshot, decision: Decision, method: str, path: str, *, c
     }
 
 
-def _placeholder(source: Source, environ: Mapping[str, str]) -> Secret:  # noqa: ARG001 - it reads neither
-    return Secret(_PLACEHOLDER)
-
-
-def _find_caller(snapshot: Snapshot, name: str | None) -> Caller:
-    anonymous = snapshot.policy.anonymous
-    if anonymous is not None:
-        if name is not None and name != anonymous.name:
-            raise click.UsageError(f"No callers are declared ({snapshot.source}), so leave out --as {name}.")
-        return anonymous
-    if name is None:
-        raise click.UsageError(f"Say who asks with --as: {', '.join(sorted(snapshot.callers))}.")
-    caller = snapshot.callers.get(name)
-    if caller is None:
-        close = nearest(name, snapshot.callers)
-        others = f"Did you mean {close}?" if close is not None else f"There are {', '.join(sorted(snapshot.callers))}."
-        raise click.UsageError(f"There is no caller {name} in {snapshot.source}. {others}")
-    return caller
-
-
 def _find_user(snapshot: Snapshot, user: str, name: str | None) -> int:
+    from proxy.document import UnusableError  # noqa: PLC0415 - as in command()
+    from proxy.settings.users import find_user, parse_user  # noqa: PLC0415
+
     if name is not None:
         raise click.UsageError("Say who asks with --as or with --uid, not both.")
     if snapshot.policy.anonymous is not None:

@@ -5,7 +5,6 @@ What belongs here: reading the command line and printing where the sandbox is. W
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +18,8 @@ from proxy.sandbox.keys import DEMO_KEYS, KeyType, SandboxKey, key_from_text
 from proxy.sandbox.options import FaultRule, SandboxOptions, fault_from_text
 
 if TYPE_CHECKING:
+    import asyncio
+
     from click import Context, Parameter
 
 _Value = TypeVar("_Value")
@@ -45,7 +46,17 @@ _SHARE = click.FloatRange(0, 1)
 _SECONDS = click.FloatRange(0)
 
 
-@click.command("sandbox", short_help="Run a stand-in Inworld API for demos, tests and offline work.")
+_EXAMPLES = """
+\b
+Examples:
+  inworld-proxy sandbox                          on 127.0.0.1:9000, with a key of every kind printed
+  inworld-proxy sandbox --latency 0.2 --fail tts.synthesize=503:0.3
+                                                 slow, and three of ten syntheses fail
+  inworld-proxy sandbox --key name=studio,voices=write --port 0
+"""
+
+
+@click.command("sandbox", short_help="Run a stand-in Inworld API for demos, tests and offline work.", epilog=_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, type=click.IntRange(0, 65535), help="0: a free one.")
 @click.option("--latency", type=_SECONDS, default=0.0, help="Seconds before the first chunk of computed answers.")
@@ -112,6 +123,9 @@ def command(  # noqa: PLR0913 - one parameter per option.
     Its keys are made up and printed at start; nothing leaves this machine. See `GET /_sandbox/seen` for what it saw and
     `GET /_sandbox/operations` for what it answers.
     """
+    # Here and below, so that `--help` and the other commands do not wait for it.
+    import asyncio  # noqa: PLC0415 - see above
+
     options = SandboxOptions(
         keys=(*DEMO_KEYS, *extra_keys),
         latency_first=latency,
@@ -150,8 +164,10 @@ def command(  # noqa: PLR0913 - one parameter per option.
 async def _run(
     options: SandboxOptions, host: str, port: int, ready: Callable[[str, int], None], *, exit_with_parent: bool
 ) -> None:
-    # Imported here so that `--help` and the other commands do not wait for aiohttp.
-    from proxy.sandbox.serve import serve  # noqa: PLC0415 - see above.
+    import asyncio  # noqa: PLC0415 - see command()
+
+    # It brings aiohttp.
+    from proxy.sandbox.serve import serve  # noqa: PLC0415 - see command()
 
     serving = asyncio.ensure_future(serve(options, host, port, ready=ready))
     if exit_with_parent:

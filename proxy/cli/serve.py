@@ -14,19 +14,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from proxy import __version__, app
+from proxy import __version__
+from proxy.cli.completing import complete_key_type, complete_level, complete_log_format
 from proxy.cli.faults import print_faults
 from proxy.cli.sandbox_process import SandboxProcess
-from proxy.core.model import Snapshot
-from proxy.credentials.sources import read_source
 from proxy.hardening import harden
 from proxy.inherited import Inherited, InheritedError, fill_standard_descriptors, take_inherited
 from proxy.notify import Notifier
-from proxy.settings.load import Overrides, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from proxy import app
+    from proxy.core.model import Snapshot
+    from proxy.settings.load import Overrides
 
 KEY = "INWORLD_API_KEY"
 
@@ -73,10 +76,30 @@ class _Parent(NamedTuple):
 @click.option("--admin-fd", type=click.IntRange(0), metavar="N", help="The same for metrics and health.")
 @click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
 @click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
-@click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
-@click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
-@click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
-@click.option("--log-format", metavar="FORMAT", help="Request log: auto, json, text or off.")
+@click.option(
+    "--voices",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Voice API: none, read or write.",
+)
+@click.option(
+    "--router",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Router API: none, read or write.",
+)
+@click.option(
+    "--key-type",
+    metavar="TYPE",
+    shell_complete=complete_key_type,
+    help="The type the key was made with: standard or realtime-only.",
+)
+@click.option(
+    "--log-format",
+    metavar="FORMAT",
+    shell_complete=complete_log_format,
+    help="Request log: auto, json, text or off.",
+)
 @click.option("--sandbox", is_flag=True, help="Use the built-in sandbox even when INWORLD_API_KEY is set.")
 def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     config: Path | None,
@@ -99,6 +122,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     as a whole, then put in force without losing a request. With a fault in it, everything stays as it was, and the
     log, /readyz and the metric inworld_proxy_configuration_reload_failed say so. --listen and --admin need a restart.
     """
+    # Here, because `--help` and the shell's completion do not wait for the models of a configuration.
+    from proxy.settings.load import Overrides  # noqa: PLC0415 - see above
+
     fill_standard_descriptors()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     harden()
@@ -143,6 +169,10 @@ def _serve(
     parent: _Parent,
     child: SandboxProcess | None,
 ) -> None:
+    from proxy import app  # noqa: PLC0415 - as in command()
+    from proxy.credentials.sources import read_source  # noqa: PLC0415
+    from proxy.settings.load import SettingsError, load_settings  # noqa: PLC0415
+
     try:
         snapshot = load_settings(config, environ, overrides)
     except SettingsError as error:

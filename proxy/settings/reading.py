@@ -42,7 +42,7 @@ _STAND_INS: Mapping[str, tuple[str, object]] = MappingProxyType(
 )
 """For required fields that were refused: a text that can be read, and the empty value that then stands for it."""
 
-_HOW_NAMED = "start with a letter or digit and use only those, `.`, `_` and `-`, at most 63"
+HOW_NAMED = "start with a letter or digit and use only those, `.`, `_` and `-`, at most 63"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _read_named(model: type[S], document: Document, section: str, faults: list[F
     read: dict[str, Entry[S] | None] = {}
     for name, value in entries.items():
         if re.fullmatch(NAME, name) is None:
-            faults.append(document.fault((section, name), f"the name {quoted(name)}", _HOW_NAMED))
+            faults.append(document.fault((section, name), f"the name {quoted(name)}", HOW_NAMED))
         read[name] = _read(model, document, (section, name), value, faults)
     return read
 
