@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "serve": "Run the proxy.",
+    "run": "Run a command beside a proxy of its own.",
     "check": "Say everything that is wrong with a configuration.",
+    "doctor": "Try everything that the proxy needs, and say what is wrong.",
     "explain": "Say whether a request would be allowed, and why.",
     "sandbox": "Run the stand-in Inworld API alone.",
     "routes": "List the operations, and which key serves each.",

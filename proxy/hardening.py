@@ -16,20 +16,22 @@ _PR_SET_DUMPABLE = 4
 logger = logging.getLogger("proxy")
 
 
-def harden() -> None:
+def harden(*, hard_limit: bool = True) -> None:
     """No core file, whatever the limits were; on Linux no debugger, and no ``/proc/PID/mem`` or ``environ`` for others.
 
+    Without ``hard_limit`` the limit of core files can be raised again, for a process that is started from this one.
     What cannot be had is logged and not required: nothing else depends on it.
     """
-    if not _drop_core_files():
+    if not _drop_core_files(hard_limit=hard_limit):
         logger.warning("core files could not be switched off: a crash may write secrets to a disk")
     if sys.platform == "linux" and not _become_undumpable():
         logger.warning("other programs of this user can read this process's memory: prctl is not to be had here")
 
 
-def _drop_core_files() -> bool:
+def _drop_core_files(*, hard_limit: bool) -> bool:
     try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0 if hard_limit else hard))
     except (OSError, ValueError):
         return False
     return True

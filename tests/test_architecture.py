@@ -38,7 +38,21 @@ MAY_IMPORT = {
     # A stand-in for somebody else's API: it knows nothing of the proxy, or it would agree with its mistakes.
     "sandbox": set[str](),
     "app": {"admin", "core", "credentials", "inherited", "notify", "observe", "reload", "settings", "terminal", "wire"},
-    "cli": {"app", "callers", "catalogue", "core", "credentials", "document", "sandbox", "settings"}
+    # A proxy for one command, and what it was asked; and a proxy that only looks whether it could serve.
+    "session": {"callers", "core", "credentials", "observe", "settings", "terminal", "wire"},
+    "doctor": {"core", "credentials", "document", "limits", "observe", "session", "settings", "wire"},
+    "cli": {
+        "app",
+        "callers",
+        "catalogue",
+        "core",
+        "credentials",
+        "doctor",
+        "document",
+        "sandbox",
+        "session",
+        "settings",
+    }
     | {"hardening", "inherited", "notify"},
     "__main__": {"cli", "core"},
 }

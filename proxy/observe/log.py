@@ -1,4 +1,5 @@
-"""One line per request on standard output: JSON, or readable on a terminal. Never a query, a credential or a body.
+"""One line per request on standard output or in a file: JSON, or readable on a terminal. Never a query, a credential
+or a body.
 
 The data path appends a line to a list; the list is handed to a writing thread a few times a second, so a slow pipe or
 a full disk never stops traffic: what cannot be written in time is dropped and counted.
@@ -33,10 +34,20 @@ _LEAST = {LogLevel.ALL: 0, LogLevel.REFUSED: 400, LogLevel.FAILED: 500}
 
 @mypyc_attr(allow_interpreted_subclasses=True)  # tests watch it
 class RequestLog:
-    """Formats records and hands them to the thread that writes. ``dropped`` is called with a count of lost lines."""
+    """Formats records and hands them to the thread that writes. ``dropped`` is called with a count of lost lines.
 
-    def __init__(self, settings: LogSettings, loop: asyncio.AbstractEventLoop, dropped: Callable[[int], None]) -> None:
+    ``descriptor`` is where they are written to: standard output, unless that is somebody else's.
+    """
+
+    def __init__(
+        self,
+        settings: LogSettings,
+        loop: asyncio.AbstractEventLoop,
+        dropped: Callable[[int], None],
+        descriptor: int = 1,
+    ) -> None:
         self._loop = loop
+        self._descriptor = descriptor
         self._dropped = dropped
         self._lines: list[str] = []
         self._flush: asyncio.TimerHandle | None = None
@@ -48,7 +59,9 @@ class RequestLog:
     def configure(self, settings: LogSettings) -> None:
         """Takes new settings, at once."""
         self._off = settings.format is LogFormat.OFF
-        self._text = settings.format is LogFormat.TEXT or (settings.format is LogFormat.AUTO and os.isatty(1))
+        self._text = settings.format is LogFormat.TEXT or (
+            settings.format is LogFormat.AUTO and os.isatty(self._descriptor)
+        )
         self._least = _LEAST[settings.level]
         self._omit = settings.omit
 
@@ -72,7 +85,7 @@ class RequestLog:
             return
         lines, self._lines = self._lines, []
         if self._writer is None:
-            self._writer = _Writer()
+            self._writer = _Writer(self._descriptor)
         if not self._writer.put(lines):
             self._dropped(len(lines))
         self._count_lost(self._writer)
@@ -111,7 +124,8 @@ class RequestLog:
 class _Writer:
     """Owns the thread. ``waiting`` is changed under the queue's own lock order: put adds, the thread subtracts."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._queue: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._lost = 0
@@ -144,9 +158,9 @@ class _Writer:
             lost = 0
             try:
                 while text:
-                    text = text[os.write(1, text) :]
+                    text = text[os.write(self._descriptor, text) :]
             except OSError:
-                # Standard output is closed or its disk is full: traffic goes on, these lines do not.
+                # Its reader is gone or its disk is full: traffic goes on, these lines do not.
                 lost = text.count(b"\n")
                 time.sleep(FLUSH_SECONDS)
             with self._lock:
