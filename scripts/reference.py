@@ -119,6 +119,8 @@ LOG_MEANINGS: Mapping[str, str] = {
     "credential": "The credential's name in the configuration.",
     "reused": "Whether a pooled upstream connection served the request.",
     "retried": "Present when the pooled connection had been closed and the request went out again on a new one.",
+    "request_id": "The `x-request-id` that the upstream was sent and the caller got: the caller's own, or made here.",
+    "trace_id": "The trace's id, where it is not the request's.",
     "inworld_request_id": "The upstream's `x-inworld-request-id`, for its support.",
     "peer": "The address that the connection came from; for a unix socket `unix:` and the number of the user.",
 }
@@ -143,6 +145,8 @@ _KINDS_OF_VALUE = (
     ("`env:NAME` or `file:/path`", fields.KeySource),
     ("URL", fields.BaseUrl),
     ("claims with values", fields.ClaimValues),
+    ("names with `env:NAME` or `file:/path`", fields.CollectorHeaders),
+    ("number from 0 to 1", fields.Share),
     ("text", fields.FilePath),
     ("`true` or `false`", bool),
     ("log field", fields.LogField),

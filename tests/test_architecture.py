@@ -85,6 +85,7 @@ LONGEST = 300
 
 TELLS_THE_API = {
     "proxy/catalogue/load.py": "an example path in a fault",
+    "proxy/settings/collector.py": "OTLP has a path of the same form",
     "proxy/settings/model.py": "an example address in the schema that editors show",
 }
 """Files outside catalogue/inworld.yaml, credentials/, sandbox/ and cli/ with a path or host of the API in a text."""

@@ -13,8 +13,9 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PROJECT = tomllib.loads(TEXT)
-RUNS = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["redis"]]
-EVERY = [each for extra in PROJECT["project"]["optional-dependencies"].values() for each in extra] + RUNS
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+RUNS = [*PROJECT["project"]["dependencies"], *EXTRAS["redis"], *EXTRAS["otel"]]
+EVERY = [each for extra in EXTRAS.values() for each in extra] + RUNS
 ADVISORY = re.compile(r"CVE-\d{4}-\d{4,}|GHSA(?:-[0-9a-z]{4}){3}|PYSEC-\d{4}-\d+")
 
 
@@ -58,6 +59,8 @@ def test_the_floors_that_close_known_holes_are_there() -> None:
         "cryptography": "49.0.0",
         "idna": "3.14",
         "multidict": "6.7.0",
+        "opentelemetry-exporter-otlp-proto-http": "1.44.0",
+        "opentelemetry-sdk": "1.44.0",
         "pydantic": "2.3.0",
         "pyyaml": "5.3.1",
         "redis": "4.5.3",

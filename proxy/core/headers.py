@@ -49,6 +49,10 @@ REQUEST_ROLES: dict[bytes, int] = {
     b"sec-websocket-protocol": _NOTE,
     b"sec-websocket-key": _BOTH,
     b"sec-websocket-version": _BOTH,
+    # Made anew, of what a caller says where that is usable (core/trace.py).
+    b"x-request-id": _NOTE,
+    b"traceparent": _NOTE,
+    b"tracestate": _NOTE,
     # Hop by hop (RFC 9110 section 7.6.1 and the older lists).
     b"keep-alive": _DROP,
     b"proxy-connection": _DROP,
@@ -76,6 +80,7 @@ REQUEST_ROLES: dict[bytes, int] = {
     b"true-client-ip": _DROP,
     b"via": _DROP,
     b"referer": _DROP,
+    b"baggage": _DROP,  # instrumentation fills it by itself, for this network's own services
 }
 _REQUEST_PREFIXES = (b"grpc-metadata-", b"x-forwarded-", b"sec-fetch-", b"access-control-", b"proxy-")
 
@@ -100,13 +105,19 @@ RESPONSE_ROLES: dict[bytes, int] = {
     b"clear-site-data": _DROP,
     # Only the proxy says what it did; and only its own configuration opens it to another origin.
     b"proxy-status": _DROP,
+    # A request has one id, which stands in our log and was sent upstream.
+    b"x-request-id": _DROP,
 }
 _RESPONSE_PREFIXES = (b"access-control-",)
 
-_LIST_FIELDS = frozenset(
-    {b"access-control-request-headers", b"connection", b"upgrade", b"sec-websocket-protocol", b"expect"}
-)
-"""Fields whose lines may be joined (RFC 9110 section 5.3). Any other noted field may come once."""
+TRACE_FIELDS = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
+"""What of a head only names it: noted, and never decided by."""
+
+_LIST_FIELDS = TRACE_FIELDS | {
+    b"access-control-request-headers", b"connection", b"upgrade", b"sec-websocket-protocol", b"expect",
+}  # fmt: skip
+"""Fields whose lines may be joined (RFC 9110 section 5.3). Any other noted field may come once. Of the first two trace
+fields several are none, as their values then are: with a comma in it neither is one."""
 
 _CONNECTION_OPTIONS = frozenset({b"keep-alive", b"close", b"upgrade"})
 
@@ -193,7 +204,7 @@ def sort_request_lines(lines: Iterable[bytes]) -> Fields | None:
                 noted[lower] = value
                 if role == _BOTH:
                     kept.append(line + b"\r\n")
-    _drop_named(kept, noted.get(b"connection"))
+    _drop_named(kept, noted)
     return kept, noted, repeated
 
 
@@ -222,7 +233,7 @@ def sort_response_lines(lines: Iterable[bytes]) -> Fields | None:
                 noted[lower] = value
                 if role == _BOTH:
                     kept.append(whole)
-    _drop_named(kept, noted.get(b"connection"))
+    _drop_named(kept, noted)
     return kept, noted, repeated
 
 
@@ -271,10 +282,13 @@ def has_member(value: bytes | None, member: bytes) -> bool:
     return lower == member or (b"," in lower and member in list_members(lower))
 
 
-def _drop_named(kept: list[bytes], connection: bytes | None) -> None:
+def _drop_named(kept: list[bytes], noted: dict[bytes, bytes]) -> None:
     """Removes the fields that Connection names, in place (RFC 9110 section 7.6.1): they end at this hop."""
+    connection = noted.get(b"connection")
     if connection is None or connection.lower() in _CONNECTION_OPTIONS:
         return
     named = {member.lower() for member in list_members(connection)} - _CONNECTION_OPTIONS
     if named:
         kept[:] = [line for line in kept if line.partition(b":")[0].lower() not in named]
+        for name in named & TRACE_FIELDS:
+            noted.pop(name, None)

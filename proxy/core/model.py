@@ -517,7 +517,7 @@ class LogLevel(Enum):
 LOG_FIELDS = (
     "time", "method", "path", "operation", "caller", "status", "ending", "duration_ms", "first_byte_ms", "overhead_ms",
     "request_bytes", "response_bytes", "upstream", "credential", "reused", "code", "would_refuse", "messages_in",
-    "messages_out", "retried", "inworld_request_id", "peer",
+    "messages_out", "retried", "request_id", "trace_id", "inworld_request_id", "peer",
 )  # fmt: skip
 """The fields of a line, in order; those that are unknown or do not apply are left out."""
 
@@ -529,6 +529,21 @@ class LogSettings:
     format: LogFormat = LogFormat.AUTO
     level: LogLevel = LogLevel.ALL
     omit: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SpanSettings:
+    """Where finished requests are told as OTLP spans. ``endpoint`` is the whole URL, ``headers`` secrets by name.
+
+    ``sample`` is the share that is exported of the traces that begin here; ``follow_callers``: in the others the
+    caller's sampled flag decides, and not the share.
+    """
+
+    endpoint: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    service_name: str = "inworld-proxy"
+    sample: float = 1.0
+    follow_callers: bool = True
 
 
 LONGEST_SOCKET_PATH = 103
@@ -590,6 +605,12 @@ class Snapshot:
     shared_limits: SharedLimits | None = None
     admin_token: bytes | None = field(default=None, repr=False)
     log: LogSettings = field(default_factory=LogSettings)
+    spans: SpanSettings | None = None
     source: str = "environment"
     files: tuple[str, ...] = ()
     listen_mode: int = PRIVATE
+
+    @property
+    def kept(self) -> list[Credential | KeySetSource]:
+        """What has a life of its own, from its start to its close."""
+        return [*self.credentials.values(), *self.key_sets.values()]

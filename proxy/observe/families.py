@@ -197,6 +197,11 @@ class _Families(Collector):
         yield _simple_counter(
             "log_lines_dropped", "Log lines dropped because nobody read them fast enough.", m.log_dropped
         )
+        spans = _counter("otel_spans", "Requests exported as spans, by result: exported, failed, or dropped unsent.",
+                         ["result"])  # fmt: skip
+        for result, count in m.spans.items():
+            spans.add_metric([result], count)
+        yield spans
         yield _gauge("tasks", "Tasks of the event loop now.", _count_tasks())
 
     def _configuration(self) -> Iterator[Metric]:

@@ -228,8 +228,12 @@ def _rare_fields(record: Record) -> str:
         fields += f',"messages_in":{record.messages_in},"messages_out":{record.messages_out}'
     if record.retried:
         fields += ',"retried":true'
-    if record.request_id is not None:
-        fields += f',"inworld_request_id":{quote(record.request_id)}'
+    if record.request_id:
+        fields += f',"request_id":"{record.request_id}"'  # of harmless characters alone (core/trace.py)
+    if record.trace_id != record.request_id:
+        fields += f',"trace_id":"{record.trace_id}"'
+    if record.inworld_request_id is not None:
+        fields += f',"inworld_request_id":{quote(record.inworld_request_id)}'
     return fields
 
 
@@ -241,4 +245,7 @@ def _text_line(record: Record, omit: frozenset[str]) -> str:
     path = "-" if "path" in omit else record.path.encode("unicode_escape").decode("ascii")
     duration = f"{(record.ended - record.received) * 1000:.1f}"
     size = f"{record.response_bytes} B"
-    return f"{clock} {record.status or '---'} {record.method} {path} {what}{caller}{note} {duration} ms {size}\n"
+    # Whoever has to ask about it needs the id; of the others a person sees none.
+    asked_about = record.code is not None or record.status >= 400
+    name = f" id={record.request_id}" if asked_about and record.request_id and "request_id" not in omit else ""
+    return f"{clock} {record.status or '---'} {record.method} {path} {what}{caller}{note} {duration} ms {size}{name}\n"

@@ -119,6 +119,8 @@ class Metrics:
         self.upstream_errors: dict[tuple[str, str], int] = {}
         self.reflections: dict[str, int] = {}
         self.log_dropped = 0
+        self.spans = {"exported": 0, "failed": 0, "dropped": 0}
+        """Spans by what became of them: ``spans.py`` counts here."""
         self.loaded_at = time.time()
         self.reloads = {"success": 0, "failed": 0}
         self.reload_failed = False

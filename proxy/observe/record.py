@@ -34,7 +34,9 @@ class Record:
     """One request. Times are ``time.monotonic()`` seconds (``moment``: Unix time), sizes bytes of bodies or frames.
 
     ``path`` has no query and is safe to print only when ``operation`` is set or it was found canonical; the log
-    escapes it otherwise. A mutable class, not a frozen value, because it is the one thing that happens over time.
+    escapes it otherwise. ``request_id`` and the ids of the trace are made here or were found harmless
+    (``tracing.py``); ``span_id`` is what the upstream is told as its parent, and the id of a span that is exported if
+    this is ``recorded``. A mutable class, not a frozen value, because it is the one thing that happens over time.
     """
 
     __slots__ = (
@@ -44,21 +46,26 @@ class Record:
         "ended",
         "ending",
         "first_byte",
+        "inworld_request_id",
         "messages_in",
         "messages_out",
         "method",
         "moment",
         "operation",
+        "parent_id",
         "path",
         "peer",
         "received",
+        "recorded",
         "request_bytes",
         "request_id",
         "response_bytes",
         "retried",
         "reused",
         "sent",
+        "span_id",
         "status",
+        "trace_id",
         "tunnel_opened",
         "upstream",
         "websocket",
@@ -90,4 +97,9 @@ class Record:
         self.websocket = False
         self.reused = False
         self.retried = False
-        self.request_id: str | None = None
+        self.inworld_request_id: str | None = None
+        self.request_id = ""
+        self.trace_id = ""
+        self.span_id = ""
+        self.parent_id = ""
+        self.recorded = False

@@ -116,8 +116,8 @@ def parse_upstream_url(value: object) -> UpstreamUrl:
             f"a URL with the path {quoted(slash + path)}",
             f"write `{scheme}://{authority}`: a path is passed on as it is",
         )
-    host, port = _split_authority(authority, value, scheme)
-    if scheme == "http" and not _is_loopback(host):
+    host, port = split_authority(authority, value, scheme)
+    if scheme == "http" and not is_loopback(host):
         raise UnusableError(
             f"{quoted(value)}, which would send the credential in clear over the network",
             f"write `https://{authority}`",
@@ -132,8 +132,8 @@ def parse_key_set_url(value: object) -> KeySetUrl:
     if match is None or "@" in match[2]:
         raise UnusableError("something that is no http or https URL", _HOW_KEY_SET)
     scheme, authority, path = match[1].lower(), match[2], match[3] or "/"
-    host, port = _split_authority(authority, value, scheme)
-    if scheme == "http" and not _is_loopback(host):
+    host, port = split_authority(authority, value, scheme)
+    if scheme == "http" and not is_loopback(host):
         found = f"{quoted(value)}, where anyone on the way could put keys of their own"
         raise UnusableError(found, f"write `https://{authority}{path}`")
     shown_host = f"[{host}]" if ":" in host else host
@@ -195,7 +195,7 @@ def parse_origin(value: object) -> str:
     if match is None:
         raise UnusableError(quoted(value), how)
     scheme, authority = match[1], match[2]
-    host, port = _split_authority(authority, value, scheme)
+    host, port = split_authority(authority, value, scheme)
     shown_host = f"[{host}]" if ":" in host else host
     expected = f"{scheme}://{shown_host}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
     if value != expected:
@@ -203,7 +203,8 @@ def parse_origin(value: object) -> str:
     return expected
 
 
-def _split_authority(authority: str, value: object, scheme: str) -> tuple[str, int]:
+def split_authority(authority: str, value: object, scheme: str) -> tuple[str, int]:
+    """Host (in lower case, without brackets) and port; ``value`` is what a fault quotes."""
     match = _HOST_PORT.fullmatch(authority)
     host = (match[1] if match is not None else authority).lower()
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -219,7 +220,8 @@ def _is_host(host: str) -> bool:
     return _NAME.fullmatch(host) is not None and not host.rpartition(".")[2].isdigit()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Does this name or address mean this machine?"""
     # By address and not by how the name begins: 127.evil.example is a name that anyone may point anywhere.
     address = _ip(host)
     return host == "localhost" or (address is not None and address.is_loopback)

@@ -21,6 +21,7 @@ from proxy.credentials.kinds import KINDS
 from proxy.credentials.secret import SecretError
 from proxy.credentials.sources import EVERY, ExecSource, Source, parse_command, parse_source, parse_variable
 from proxy.document import UnusableError, choose_from, describe, nearest, quoted
+from proxy.settings import collector
 from proxy.settings.addresses import (
     KeySetUrl,
     UpstreamUrl,
@@ -233,6 +234,7 @@ _CLAIMS: dict[str, Any] = {  # a JSON Schema
     },
 }
 
+_HEADERS: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string", "pattern": "^(env:|file:/)"}}
 _USER_OF_MACHINE: dict[str, Any] = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^[A-Za-z_]"}]
 }  # a JSON Schema
@@ -281,6 +283,12 @@ Leeway = Annotated[float, _checked(parse_leeway), WithJsonSchema(_DURATION)]
 ProxyText = Annotated[str, _checked(_parse_secret_text), _text()]
 RedisText = Annotated[str, _checked(_parse_redis_text), _text()]
 FailureChoice = Annotated[FailOpen, _one_of(FailOpen), _enum(FailOpen)]
+CollectorAddress = Annotated[collector.CollectorUrl, _checked(collector.parse_collector_url), _text(r"^https?://")]
+CollectorHeaders = Annotated[collector.Headers, _checked(collector.parse_collector_headers), WithJsonSchema(_HEADERS)]
+ServiceName = Annotated[str, _checked(collector.parse_service_name), _text()]
+Share = Annotated[
+    float, _checked(collector.parse_share), WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1})
+]
 HostName = Annotated[str, _checked(parse_host_name), _text()]
 Origin = Annotated[str, _checked(parse_origin), _text(r"^https?://")]
 ModeName = Annotated[Mode, _one_of(Mode), _enum(Mode)]

@@ -18,6 +18,7 @@ from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.credentials import resolve_credentials
 from proxy.settings.limits import resolve_shared_limits
+from proxy.settings.otel import resolve_spans
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
     ReadKey,
@@ -163,6 +164,7 @@ def _build(
         shared_limits=resolve_shared_limits(reading, around, faults),
         admin_token=options.admin_token,
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
+        spans=resolve_spans(reading, around, faults),
         source=reading.document.file,
         files=_names(around),
         listen_mode=options.listen_mode or PRIVATE,

@@ -15,6 +15,8 @@ from proxy.settings.fields import (
     BaseUrl,
     ClaimText,
     ClaimValues,
+    CollectorAddress,
+    CollectorHeaders,
     Count,
     CountOrNone,
     CredentialKind,
@@ -44,6 +46,8 @@ from proxy.settings.fields import (
     RedisText,
     Reference,
     SecretSource,
+    ServiceName,
+    Share,
     SignedHost,
     Size,
     SizeOrNone,
@@ -410,6 +414,33 @@ class LogSection(Section):
     omit: tuple[LogField, ...] = Field(default=(), description="Names of log fields to leave out.", examples=[["path"]])
 
 
+class OtelSection(Section):
+    """One span for each request, told to a collector by OTLP over HTTP. Needs the extra `otel`. Off by default."""
+
+    endpoint: CollectorAddress | None = Field(
+        default=None,
+        description="The collector's address; `/v1/traces` is added. Needs the extra `otel`. Default: no spans.",
+        examples=["http://127.0.0.1:4318"],
+    )
+    headers: CollectorHeaders = Field(
+        default_factory=tuple,
+        description="What the collector is shown, by name: `env:NAME` or `file:/absolute/path`, never the value. "
+        "Only over https, or to this machine.",
+        examples=[{"authorization": "env:OTLP_AUTHORIZATION"}],
+    )
+    service_name: ServiceName = Field(
+        default="inworld-proxy", description="The `service.name` of the spans.", examples=["inworld-proxy"]
+    )
+    sample: Share = Field(
+        default=1.0, description="Which share of the traces that begin here has spans, from 0 to 1.", examples=[0.1]
+    )
+    follow_callers: bool = Field(
+        default=True,
+        description="In a trace that a caller began its sampled flag decides; `false`: `sample` does there too.",
+        examples=[False],
+    )
+
+
 class Configuration(Section):
     """The configuration of the proxy."""
 
@@ -476,3 +507,8 @@ class Configuration(Section):
         examples=[{"realtime": {"credential": "live"}}],
     )
     log: LogSection = Field(default_factory=LogSection, description="The request log.")
+    otel: OtelSection = Field(
+        default_factory=OtelSection,
+        description="Spans for a collector of OpenTelemetry.",
+        examples=[{"endpoint": "http://127.0.0.1:4318"}],
+    )

@@ -56,14 +56,14 @@ def json_answer(body: bytes, *, close: bool, more: bytes) -> bytes:
     return head + b"Cache-Control: no-store\r\n" + more + (_CLOSE if close else b"") + b"\r\n" + body
 
 
-def preflight_answer(preflight: Preflight, *, close: bool) -> bytes:
+def preflight_answer(preflight: Preflight, *, close: bool, more: bytes) -> bytes:
     """The answer to a browser's question."""
     head = b"HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\n"
-    return head + preflight.lines + (_CLOSE if close else b"") + b"\r\n"
+    return head + preflight.lines + more + (_CLOSE if close else b"") + b"\r\n"
 
 
-def request_bytes(parts: RequestParts, allow: Allow, host: bytes, authorization: bytes) -> bytes:
-    """The head for the upstream, built from nothing. ``host`` and ``authorization`` are complete lines.
+def request_bytes(parts: RequestParts, allow: Allow, host: bytes, trace: bytes, authorization: bytes) -> bytes:
+    """The head for the upstream, built from nothing. ``host``, ``trace`` and ``authorization`` are complete lines.
 
     The same parts are only ever sent with the same ``allow`` and ``host``: what was built of these is kept with them.
     """
@@ -71,7 +71,7 @@ def request_bytes(parts: RequestParts, allow: Allow, host: bytes, authorization:
     if not parts.onward:
         line = f"{head.method} {allow.target} HTTP/1.1\r\n".encode("ascii")
         parts.onward = b"".join([line, host, *head.kept])
-    lines = [parts.onward]
+    lines = [parts.onward, trace]
     if length > 0:
         lines.append(b"Content-Length: %d\r\n" % length)
     elif length == CHUNKED:
@@ -85,9 +85,9 @@ def request_bytes(parts: RequestParts, allow: Allow, host: bytes, authorization:
     return b"".join(lines)
 
 
-def upgrade_bytes(head: RequestHead, allow: Allow, host: bytes, authorization: bytes) -> bytes:
+def upgrade_bytes(head: RequestHead, allow: Allow, host: bytes, trace: bytes, authorization: bytes) -> bytes:
     """The head of a WebSocket handshake for the upstream (RFC 6455 section 4.1)."""
-    lines = [f"GET {allow.target} HTTP/1.1\r\n".encode("ascii"), host, _UPGRADE_REQUEST, *head.kept]
+    lines = [f"GET {allow.target} HTTP/1.1\r\n".encode("ascii"), host, _UPGRADE_REQUEST, *head.kept, trace]
     if allow.protocols is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + allow.protocols + b"\r\n")
     lines.append(authorization)
@@ -95,10 +95,10 @@ def upgrade_bytes(head: RequestHead, allow: Allow, host: bytes, authorization: b
     return b"".join(lines)
 
 
-def response_bytes(response: ResponseHead, *, framing: bytes, connection: bytes) -> bytes:
-    """The upstream's head for the caller. ``framing`` and ``connection`` are complete lines, or empty."""
+def response_bytes(response: ResponseHead, *, framing: bytes, more: bytes, connection: bytes) -> bytes:
+    """The upstream's head for the caller. The others are complete lines, or empty."""
     return b"".join(
-        [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), *response.kept, framing, connection, b"\r\n"]
+        [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), *response.kept, framing, more, connection, b"\r\n"]
     )
 
 
@@ -115,10 +115,10 @@ def frame_for_caller(response: ResponseHead, length: int, *, modern: bool) -> tu
     return line, ChunkedCursor(decode=not modern) if length == CHUNKED else CloseCursor(encode=modern)
 
 
-def switch_bytes(response: ResponseHead, allow: Allow) -> bytes:
-    """The 101 for the caller, with the subprotocol that its handshake needs."""
+def switch_bytes(response: ResponseHead, allow: Allow, more: bytes) -> bytes:
+    """The 101 for the caller, with the subprotocol that its handshake needs. ``more`` are complete lines."""
     selected = response.noted.get(b"sec-websocket-protocol", allow.select_protocol)
-    lines = [b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", *response.kept]
+    lines = [b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", *response.kept, more]
     if selected is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + selected + b"\r\n")
     lines.append(b"\r\n")

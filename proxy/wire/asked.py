@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import NamedTuple
 
+from proxy.core.headers import TRACE_FIELDS
 from proxy.core.model import RequestHead
 
 _ANY_KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -22,7 +23,8 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, head: RequestHead) -> Asked:
         """What to keep of this head."""
-        noted = {**head.noted, b"sec-websocket-key": _ANY_KEY}
+        noted = {name: value for name, value in head.noted.items() if name not in TRACE_FIELDS}
+        noted[b"sec-websocket-key"] = _ANY_KEY
         return cls(head.target, head.version, b"\n".join(b"%b:%b" % item for item in noted.items()), head.uid)
 
     def is_like(self, other: Asked) -> bool:

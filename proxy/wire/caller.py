@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from proxy.core.cors import is_preflight, response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
-from proxy.core.model import Allow, Caller, Deny, Kind, Local, Operation, RequestHead
+from proxy.core.model import Allow, Caller, Deny, Kind, Local, Operation
 from proxy.core.policy import decide, decide_preflight
+from proxy.core.trace import NOTHING_SAID, request_id_line
 from proxy.observe.record import Ending, Record
 from proxy.wire.answer import answer, preflight_answer
 from proxy.wire.deadlines import NEVER
@@ -362,7 +363,7 @@ class CallerConnection:
         self._memo = None
         read = read_request(raw, self.uid)
         if isinstance(read, Deny):
-            record = Record(received, moment, "OTHER", "", self.peer)
+            record = self._unreadable(received, moment)
             self._refuse(record, read, None, head_only=raw.startswith(b"HEAD "))
             return
         if is_preflight(read.head.method, read.head.noted):
@@ -370,7 +371,7 @@ class CallerConnection:
             return
         decision = decide(snapshot.policy, read.head, moment)
         if isinstance(decision, Deny):
-            record = self._record(read.head, received, moment)
+            record = self._record(read, received, moment)
             record.caller = None if decision.caller is None else decision.caller.name
             record.operation = None if decision.operation is None else decision.operation.name
             self._refuse(record, decision, read)
@@ -381,19 +382,27 @@ class CallerConnection:
         self._memo = remember(raw, snapshot, second, read, decision)
         self._serve(read, decision, received, moment)
 
-    def _record(self, head: RequestHead, received: float, moment: float) -> Record:
-        return Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+    def _record(self, parts: RequestParts, received: float, moment: float) -> Record:
+        head = parts.head
+        record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
+        self.server.tracing.begin(record, parts.context)
+        return record
+
+    def _unreadable(self, received: float, moment: float) -> Record:
+        record = Record(received, moment, "OTHER", "", self.peer)
+        self.server.tracing.begin(record, NOTHING_SAID)
+        return record
 
     def _fail_on_bug(self) -> None:
         if self.exchange is not None:
             self.exchange.abort()
             self.exchange = None
         elif not self._lingering:
-            record = Record(time.monotonic(), time.time(), "OTHER", "", self.peer)
+            record = self._unreadable(time.monotonic(), time.time())
             self._refuse(record, Deny(Code.INTERNAL, MESSAGES[Code.INTERNAL]), None)
 
     def _serve_local(self, parts: RequestParts, local: Local, received: float, moment: float) -> None:
-        record = self._record(parts.head, received, moment)
+        record = self._record(parts, received, moment)
         record.caller = local.caller.name
         record.operation = local.operation.name
         code = self.server.no_room_for(record)
@@ -405,7 +414,7 @@ class CallerConnection:
         self._start(TokenRequest(self, parts, local, record, desk))
 
     def _answer_preflight(self, parts: RequestParts, received: float, moment: float) -> None:
-        record = self._record(parts.head, received, moment)
+        record = self._record(parts, received, moment)
         preflight = decide_preflight(self.server.snapshot.policy, parts.head)
         if isinstance(preflight, Deny) or parts.length:
             deny = preflight if isinstance(preflight, Deny) else Deny(Code.BAD_REQUEST, "A preflight has no body.")
@@ -413,11 +422,11 @@ class CallerConnection:
             return
         record.status = 204
         keep = parts.keep_alive and not self.server.draining
-        self.write(preflight_answer(preflight, close=not keep))
+        self.write(preflight_answer(preflight, close=not keep, more=request_id_line(record.request_id)))
         self._finish(record, keep=keep)
 
     def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
-        record = self._record(parts.head, received, moment)
+        record = self._record(parts, received, moment)
         record.caller = allow.caller.name
         record.operation = allow.operation.name
         record.upstream = allow.route.upstream.name
@@ -472,7 +481,9 @@ class CallerConnection:
             keep = 0 < parts.length <= MOST_DISCARDED and not parts.expects_continue
             self._discard = LengthCursor(parts.length) if keep else None
         head_only = head_only or (parts is not None and parts.head.method == "HEAD")
-        more = b"" if parts is None else response_lines(parts.head.noted, self.server.snapshot.policy.origins)
+        more = request_id_line(record.request_id)
+        if parts is not None:
+            more += response_lines(parts.head.noted, self.server.snapshot.policy.origins)
         self.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more))
         self._finish(record, keep=keep)
 
@@ -494,7 +505,7 @@ class CallerConnection:
         """Refuses a request whose head never became readable."""
         self._pending = b""
         self.server.metrics.on_begin()
-        record = Record(time.monotonic(), time.time(), "OTHER", "", self.peer)
+        record = self._unreadable(time.monotonic(), time.time())
         self._refuse(record, Deny(code, message or MESSAGES[code]), None)
 
     def _close(self) -> None:

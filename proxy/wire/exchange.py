@@ -15,6 +15,7 @@ from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.headers import forget_lines, has_member
 from proxy.core.model import READ_METHODS, Allow, CredentialUnavailable, Deny, Kind
+from proxy.core.trace import onward_lines, request_id_line
 from proxy.credentials.reflection import without_credential
 from proxy.credentials.refusal import says_refused, without_echo
 from proxy.limits.gate import Gate, Refusal
@@ -234,17 +235,19 @@ class Exchange:
         self._upstream = connection
         self._authorization = authorization
         connection.exchange = self
-        allow = self._allow
+        allow, record, parts = self._allow, self._record, self._parts
+        trace = onward_lines(
+            parts.context, record.request_id, record.trace_id, record.span_id, recorded=record.recorded
+        )
         if allow.operation.kind is Kind.WEBSOCKET:
-            out = upgrade_bytes(self._parts.head, allow, self._pool.host_line, authorization)
+            out = upgrade_bytes(parts.head, allow, self._pool.host_line, trace, authorization)
         else:
-            out = request_bytes(self._parts, allow, self._pool.host_line, authorization)
+            out = request_bytes(parts, allow, self._pool.host_line, trace, authorization)
         if self._early:
             out = b"".join([out, *self._early])
             self._early = []
             self._caller.release("connecting")
         connection.transport.write(out)
-        record = self._record
         record.sent = now = time.monotonic()
         self._server.metrics.on_sent(now - record.received)
         if self.request_done:
@@ -296,7 +299,7 @@ class Exchange:
             self._reusable = False  # it has no body, says that it has one, and may send it later
         request_id = noted.get(b"x-inworld-request-id")
         if request_id is not None:
-            record.request_id = request_id.decode("latin-1")
+            record.inworld_request_id = request_id.decode("latin-1")
         if length == UNTIL_CLOSE or response.version == 10 or has_member(noted.get(b"connection"), b"close"):
             self._reusable = False
         if response.status >= 400:
@@ -341,9 +344,10 @@ class Exchange:
             self._keep = False
         connection = b"" if self._keep and modern else (_KEEP if self._keep else _CLOSE)
         self._head_sent = True
+        more = request_id_line(self._record.request_id)
         if b"origin" in self._parts.head.noted:
-            framing += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
-        return self._scrub(response_bytes(response, framing=framing, connection=connection))
+            more += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
+        return self._scrub(response_bytes(response, framing=framing, more=more, connection=connection))
 
     def _scrub(self, data: bytes) -> bytes:
         """Without the credential, should the upstream have repeated it."""
@@ -419,7 +423,7 @@ class Exchange:
         self._over = True
         upstream.exchange = None
         self._pool.release(upstream)
-        self._caller.write(self._scrub(switch_bytes(response, self._allow)))
+        self._caller.write(self._scrub(switch_bytes(response, self._allow, request_id_line(self._record.request_id))))
         transport, early_in = self._caller.leave_to_tunnel()
         shown = (self._allow.route.credential, self._authorization)
         gate, self._gate = self._gate, None
@@ -551,7 +555,8 @@ class Exchange:
         operation = self._allow.operation
         deny = Deny(code, message or MESSAGES[code], operation, self._allow.caller, None, operation.errors)
         head_only = self._parts.head.method == "HEAD"
-        more = response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
+        more = request_id_line(record.request_id)
+        more += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
         answered = answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more)
         self._caller.write(answered)
         self._end()

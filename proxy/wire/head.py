@@ -20,6 +20,7 @@ from typing import Final
 from proxy.core.errors import MESSAGES, Code
 from proxy.core.headers import has_member, sort_request_lines, sort_response_lines
 from proxy.core.model import METHODS, Deny, RequestHead
+from proxy.core.trace import TraceContext, read_context
 
 _TEXT: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """What may stand in a line (RFC 9112 section 5, RFC 9110 section 5.5)."""
@@ -55,13 +56,14 @@ class RequestParts:
     A class and not a ``NamedTuple``, like the next: no dearer to make, and compiled a third of it to make and to read.
     """
 
-    __slots__ = ("expects_continue", "head", "keep_alive", "length", "onward")
+    __slots__ = ("context", "expects_continue", "head", "keep_alive", "length", "onward")
 
     def __init__(self, head: RequestHead, length: int, *, keep_alive: bool, expects_continue: bool) -> None:
         self.head = head
         self.length = length
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.context: TraceContext = read_context(head.noted)
         self.onward = b""
         """What goes to the upstream before a length and the credential, once it was built (``answer.py``)."""
 

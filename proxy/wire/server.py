@@ -16,6 +16,7 @@ from proxy.limits.gate import Gates
 from proxy.observe.log import RequestLog
 from proxy.observe.metrics import Metrics
 from proxy.observe.record import Record
+from proxy.observe.tracing import Tracing
 from proxy.wire.caller import CallerConnection
 from proxy.wire.closing import STEP
 from proxy.wire.deadlines import Deadlines
@@ -50,6 +51,7 @@ class DataServer:
         self.snapshot = snapshot
         self.metrics = metrics
         self.log = log
+        self.tracing = Tracing(snapshot, metrics.spans)
         self.loop = loop
         self.deadlines = Deadlines(loop)
         self.leaving = LeaveWatch(loop)
@@ -79,10 +81,8 @@ class DataServer:
 
         Raises ``OSError`` when the address cannot be had.
         """
-        for credential in self.snapshot.credentials.values():
-            credential.start(self.spawn)
-        for source in self.snapshot.key_sets.values():
-            source.start(self.spawn)
+        for each in self.snapshot.kept:
+            each.start(self.spawn)
         self.gates.share(self.snapshot.shared_limits, self.spawn)
         return await self.listener.start(self.snapshot.listen, inherited, mode=self.snapshot.listen_mode)
 
@@ -116,11 +116,11 @@ class DataServer:
                 pool.close()
         self.gates.share(snapshot.shared_limits, self.spawn)
         self.log.configure(snapshot.log)
+        self.tracing.configure(snapshot)
         # Who stands in line was let through before, and waits as long as that configuration said.
         queues = [caller.limits.queue for caller in old.callers.values() if caller.limits is not None]
         needed = RETIRED_FOR + max(queues, default=0.0)
-        self._replace([*old.credentials.values()], [*snapshot.credentials.values()], needed)
-        self._replace([*old.key_sets.values()], [*snapshot.key_sets.values()], needed)
+        self._replace(old.kept, snapshot.kept, needed)
         self._judge_all([*self.tunnels], snapshot.policy)
 
     def judge(self, tunnel: Tunnel) -> None:
@@ -159,17 +159,14 @@ class DataServer:
             connection.abort()
         for pool in self.pools.values():
             pool.close()
-        for credential in self.snapshot.credentials.values():
-            credential.close()
-        for source in self.snapshot.key_sets.values():
-            source.close()
-        for retired in self._retired:
-            retired.close()
+        for each in [*self.snapshot.kept, *self._retired]:
+            each.close()
         for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # lets the transports that were cut tell their protocols
         self.log.close()
+        await self.tracing.close()
 
     def spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """The only way to start a task on the data path: it is kept, cancelled at the end, and its failure is seen."""
@@ -183,6 +180,7 @@ class DataServer:
         record.ended = time.monotonic()
         self.metrics.on_end(record)
         self.log.write(record)
+        self.tracing.end(record)
         if record.websocket:
             self.websockets -= 1
         if self.draining:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from proxy.core.cors import response_lines
 from proxy.core.errors import MESSAGES, OUTCOMES, Code
 from proxy.core.model import CredentialUnavailable, Deny, IssuedToken, Local, TokenDesk
+from proxy.core.trace import request_id_line
 from proxy.observe.record import GONE, Ending, Record
 from proxy.wire.answer import CONTINUE, answer, json_answer
 from proxy.wire.deadlines import NEVER
@@ -166,7 +167,7 @@ class TokenRequest:
         self._record.first_byte = time.monotonic()
         self._record.status = 200
         self._record.response_bytes = len(content)
-        self._finish(json_answer(content, close=not keep, more=self._cors()), keep=keep)
+        self._finish(json_answer(content, close=not keep, more=self._more()), keep=keep)
 
     def _refuse(self, code: Code, message: str, *, retry_after: int | None = None) -> None:
         if self._over:
@@ -178,14 +179,16 @@ class TokenRequest:
         keep = self._keeps() and self.request_done
         deny = Deny(code, message, operation, self._local.caller, None, operation.errors)
         self._finish(
-            answer(deny, close=not keep, head_only=False, retry_after=retry_after, more=self._cors()), keep=keep
+            answer(deny, close=not keep, head_only=False, retry_after=retry_after, more=self._more()), keep=keep
         )
 
     def _keeps(self) -> bool:
         return self._parts.keep_alive and not self._caller.server.draining
 
-    def _cors(self) -> bytes:
-        return response_lines(self._parts.head.noted, self._caller.server.snapshot.policy.origins)
+    def _more(self) -> bytes:
+        return request_id_line(self._record.request_id) + response_lines(
+            self._parts.head.noted, self._caller.server.snapshot.policy.origins
+        )
 
     def _finish(self, out: bytes, *, keep: bool) -> None:
         self._caller.write(out)

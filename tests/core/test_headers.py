@@ -39,9 +39,9 @@ def names(fields: Fields) -> list[str]:
     return [line.partition(b":")[0].decode() for line in fields.kept]
 
 
-CROSSES = ["Content-Type", "Accept", "Accept-Encoding", "Content-Encoding", "User-Agent", "X-Request-Id",
-           "X-User-Agent", "Idempotency-Key", "anthropic-version", "anthropic-beta", "OpenAI-Beta", "traceparent",
-           "OpenAI-Organization", "tracestate", "Range", "If-None-Match", "Cache-Control", "Sec-WebSocket-Key",
+CROSSES = ["Content-Type", "Accept", "Accept-Encoding", "Content-Encoding", "User-Agent", "OpenAI-Organization",
+           "X-User-Agent", "Idempotency-Key", "anthropic-version", "anthropic-beta", "OpenAI-Beta", "Range",
+           "If-None-Match", "Cache-Control", "Sec-WebSocket-Key",
            "Sec-WebSocket-Version", "Sec-WebSocket-Extensions", "X-Stainless-Lang"]  # fmt: skip
 
 STAYS = ["Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie", "Cookie2",
@@ -50,7 +50,8 @@ STAYS = ["Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog
          "X-Rewrite-URL", "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "TE", "Trailer",
          "Transfer-Encoding", "Upgrade", "HTTP2-Settings", "Content-Length", "Host", "Expect", "Forwarded",
          "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri", "X-Real-IP", "X-Client-IP",
-         "True-Client-IP", "Via", "Referer", "Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest",
+         "True-Client-IP", "Via", "Referer", "baggage", "X-Request-Id", "traceparent", "tracestate", "Origin",
+         "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest",
          "Access-Control-Request-Method", "Access-Control-Request-Private-Network",
          "Sec-WebSocket-Protocol"]  # fmt: skip
 
@@ -86,7 +87,7 @@ RESPONSE_STAYS = ["Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authent
                   "TE", "Trailer", "Transfer-Encoding", "Content-Length", "Upgrade", "Alt-Svc",
                   "Strict-Transport-Security", "Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Proxy-Status",
                   "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
-                  "Sec-WebSocket-Protocol"]  # fmt: skip
+                  "Sec-WebSocket-Protocol", "X-Request-Id"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESPONSE_CROSSES)
@@ -142,6 +143,13 @@ def test_connection_cannot_unsay_what_was_read_here() -> None:
     assert found.noted[b"host"] == b"a"
     assert found.noted[b"origin"] == b"b"
     assert found.noted[b"authorization"] == b"Bearer c"
+
+
+def test_a_trace_field_that_connection_names_ends_here_too() -> None:
+    lines = ["X-Request-Id: a", "traceparent: b", "tracestate: c", "Host: d"]
+    assert sort_request("Connection: TraceParent, x-request-id, tracestate, host", *lines).noted.keys() == {
+        b"connection", b"host",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["Connection", "Upgrade", "Sec-WebSocket-Protocol", "Expect"])

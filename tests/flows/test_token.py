@@ -117,6 +117,12 @@ async def test_a_granted_caller_gets_a_token_and_all_there_is_to_know_about_it(
     assert record.response_bytes == len(got.content)
 
 
+@pytest.mark.parametrize("body", [b'{"for": "realtime"}', b"nonsense"])
+async def test_both_answers_have_the_requests_id(offers: Proxy, body: bytes) -> None:
+    got = await offers.ask(request("POST /token", AS_GRANTED, "X-Request-Id: mine", body=body))
+    assert got.head.get("X-Request-Id") == offers.records[-1].request_id == "mine"
+
+
 @pytest.mark.parametrize("mode", Mode)
 async def test_a_caller_without_the_grant_gets_none_in_audit_mode_either(
     proxies: Proxies, desk: FakeDesk, mode: Mode

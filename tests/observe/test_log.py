@@ -50,7 +50,7 @@ JSON = LogSettings(format=LogFormat.JSON)
 
 async def test_a_line_is_json_with_known_fields_only(capfd: pytest.CaptureFixture[str]) -> None:
     full = _record(code=Code.UPSTREAM_CLOSED, would_refuse=Code.OPERATION_NOT_GRANTED, tunnel_opened=1.0, retried=True,
-                   request_id="r-1", ending=Ending.ABORTED)  # fmt: skip
+                   inworld_request_id="r-1", request_id="mine", trace_id="a" * 32, ending=Ending.ABORTED)  # fmt: skip
     (line,) = await _written(capfd, JSON, full)
     fields = json.loads(line)
     assert tuple(fields) == LOG_FIELDS
@@ -76,9 +76,9 @@ async def test_what_is_not_known_is_left_out(capfd: pytest.CaptureFixture[str]) 
 
 
 async def test_control_characters_cannot_forge_a_line(capfd: pytest.CaptureFixture[str]) -> None:
-    evil = _record(path='/a\r\n{"forged":1}\x1b[31m"\\', method="GE\nT", request_id='x"\n')
+    evil = _record(path='/a\r\n{"forged":1}\x1b[31m"\\', method="GE\nT", inworld_request_id='x"\n')
     for settings in (JSON, LogSettings(format=LogFormat.TEXT)):
-        (line,) = await _written(capfd, settings, _record(path=evil.path, request_id=evil.request_id))
+        (line,) = await _written(capfd, settings, _record(path=evil.path, inworld_request_id=evil.inworld_request_id))
         assert "\x1b" not in line
     (line,) = await _written(capfd, JSON, evil)
     assert json.loads(line)["path"] == evil.path
@@ -106,6 +106,32 @@ async def test_the_level_says_which_requests_are_logged(
     ]
     lines = await _written(capfd, replace(JSON, level=level), *records)
     assert [json.loads(line)["status"] for line in lines] == statuses
+
+
+async def test_the_trace_is_named_where_it_is_not_the_request(capfd: pytest.CaptureFixture[str]) -> None:
+    records = _record(request_id="a" * 32, trace_id="a" * 32), _record(request_id="mine", trace_id="a" * 32)
+    same, other = map(json.loads, await _written(capfd, JSON, *records))
+    assert (same["request_id"], same.get("trace_id")) == ("a" * 32, None)
+    assert (other["request_id"], other["trace_id"]) == ("mine", "a" * 32)
+
+
+async def test_the_ids_can_be_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    refused = _record(request_id="mine", trace_id="a" * 32, status=403, code=Code.WRITE_NOT_PERMITTED)
+    for format_ in (LogFormat.JSON, LogFormat.TEXT):
+        settings = LogSettings(format=format_, omit=frozenset({"request_id", "trace_id"}))
+        (line,) = await _written(capfd, settings, refused)
+        assert "mine" not in line
+        assert "a" * 32 not in line
+
+
+async def test_the_readable_format_names_what_somebody_will_ask_about(capfd: pytest.CaptureFixture[str]) -> None:
+    refused = _record(status=403, code=Code.WRITE_NOT_PERMITTED, ending=Ending.REFUSED, request_id="mine")
+    passed_on = _record(status=429, request_id="mine")
+    answered, *asked = await _written(
+        capfd, LogSettings(format=LogFormat.TEXT), _record(request_id="mine"), refused, passed_on
+    )
+    assert "mine" not in answered
+    assert [line.rpartition(" ")[2] for line in asked] == ["id=mine"] * 2
 
 
 async def test_off_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
