@@ -43,6 +43,8 @@ COMPILED = [
     "proxy/wire/reading.py",
     "proxy/wire/refusal.py",
     "proxy/wire/secure.py",
+    "proxy/wire/secure_caller.py",
+    "proxy/wire/secure_upstream.py",
     "proxy/wire/server.py",
     "proxy/wire/tunnel.py",
     "proxy/wire/upstream.py",

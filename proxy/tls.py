@@ -1,10 +1,18 @@
-"""How an upstream is trusted: the one set of TLS rules for all that is sent to it, requests and mints alike."""
+"""The one set of TLS rules: how an upstream is trusted, by requests and mints alike, and what callers are offered."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
+import threading
+from collections.abc import Iterator
 
 from proxy.core.model import Upstream
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""What callers are offered in TLS 1.2: forward secrecy and authenticated encryption, no more (RFC 9325 section 4.2).
+TLS 1.3 has no others."""
 
 
 def tls_context(upstream: Upstream) -> ssl.SSLContext | None:
@@ -22,3 +30,43 @@ def tls_context(upstream: Upstream) -> ssl.SSLContext | None:
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def listener_context(certificates: bytes, key: bytes) -> ssl.SSLContext:
+    """The context in which callers are shown these certificates (PEM, the listener's own first).
+
+    Nothing is written to a disk. Raises ``ssl.SSLError`` when the two do not belong together or are unusable, and
+    ``ValueError`` for a key that asks for a passphrase.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_alpn_protocols(["http/1.1"])
+    with _as_file(certificates) as shown, _as_file(key) as secret:
+        context.load_cert_chain(shown, secret, password=_ask_nobody)
+    return context
+
+
+def _ask_nobody() -> str:
+    # Without it, OpenSSL asks on the terminal and waits.
+    raise ValueError("a key with a passphrase")
+
+
+@contextlib.contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A name under which OpenSSL, which takes files only, reads this once."""
+    reader, writer = os.pipe()
+    writing = threading.Thread(target=_write, args=(writer, content))
+    writing.start()
+    try:
+        yield f"/dev/fd/{reader}"
+    finally:
+        os.close(reader)
+        writing.join()
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    # Whoever does not read all of it has no use for it.
+    with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        file.write(content)

@@ -1,4 +1,4 @@
-"""Certificates that an upstream shows: good ones, and one for every defect that must be refused.
+"""Certificates that an upstream or the listener shows: good ones, and one for every defect that must be refused.
 
 Every defective certificate but the two whose defect is their issuer comes from the very authority that is trusted, so
 that nothing but the defect can be what is refused.
@@ -18,6 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from proxy.core.model import ListenerTls
+from proxy.tls import listener_context
 
 HOST = "localhost"
 DEEP = "a.b.example"
@@ -49,6 +52,23 @@ class Certificates:
     def good(self, *names: str) -> ssl.SSLContext:
         """The context of a server with a certificate for these names."""
         return self._of(self._authority, *names)
+
+    def listener(self, *names: str) -> ListenerTls:
+        """What a listener shows: the same, made in the way in which the product makes it."""
+        issued = self._authority.issue_cert(*(names or (HOST, "127.0.0.1")))
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        ends = x509.load_pem_x509_certificate(chain).not_valid_after_utc.timestamp()
+        return ListenerTls(listener_context(chain, issued.private_key_pem.bytes()), chain.decode(), ends)
+
+    def file(self, *names: str) -> str:
+        """A file with such certificates and their key."""
+        path = self._folder / "listener.pem"
+        self._authority.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(str(path))
+        return str(path)
+
+    def trusting(self) -> ssl.SSLContext:
+        """A client that trusts this authority and no other."""
+        return ssl.create_default_context(cafile=self.ca_file)
 
     def by_stranger(self, *names: str) -> ssl.SSLContext:
         """The same, issued by an authority that nobody trusts."""

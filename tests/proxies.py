@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -99,6 +100,8 @@ class Proxy:
         self.log = RecordedLog(snapshot.log, loop, self._on_dropped)
         self.server = DataServer(snapshot, self.metrics, self.log, loop)
         self.host, self.port = "", 0
+        self.trust: ssl.SSLContext | None = None
+        """With which callers connect, where they have to speak TLS."""
         self.faults: list[object] = []
         self._wires: list[Wire] = []
         self._logged = _Faults(self.faults)
@@ -118,7 +121,7 @@ class Proxy:
         return self
 
     async def caller(self) -> Wire:
-        wire = await connect(self.host, self.port)
+        wire = await connect(self.host, self.port, self.trust)
         self._wires.append(wire)
         return wire
 

@@ -74,7 +74,7 @@ class Reader:
         program.write_text(_PROGRAM.replace("{python}", sys.executable), encoding="utf-8")
         program.chmod(0o755)
         path = os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environ = environment(PATH=path, PYTHONPATH=str(ROOT), SANDBOX=self._sandbox.url)
+        self._environ = environment(PATH=path, PYTHONPATH=str(ROOT), SANDBOX=self._sandbox.url, HOME=str(self.folder))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,6 +106,7 @@ class Reader:
             return f"{found[1]}={self._sandbox.keys[name]}"
 
         text = text.replace(DATA, self._served.data).replace(ADMIN, self._served.admin)
+        text = text.replace(DATA.replace(":", "-"), self._served.data.replace(":", "-"))  # the file of a certificate
         return re.sub(r"\b(INWORLD_\w*KEY)=…", key, text).replace(SECRETS, str(self.folder / "secrets"))
 
     def _run(self, block: Block, command: list[str]) -> None:
@@ -154,7 +155,7 @@ def announced_by(printed: queue.SimpleQueue[str], what: str) -> Served:
         line = printed.get(timeout=PATIENCE)
         said += line
         assert line, f"{what} did not start:\n{said}"
-    return Served(found[1].removeprefix("http://"), found[2], said)
+    return Served(found[1].partition("://")[2] or found[1], found[2], said)
 
 
 def _read(what: str, stream: IO[str], printed: queue.SimpleQueue[str]) -> None:

@@ -22,9 +22,10 @@ MAY_IMPORT = {
     # One text and its faults; settings and catalogues are read through it.
     "document": set[str](),
     "catalogue": {"core", "document"},
-    "settings": {"callers", "catalogue", "core", "credentials", "document"},
+    # tls: whether a certificate and its key can be used is found out as a whole, like the rest of a configuration.
+    "settings": {"callers", "catalogue", "core", "credentials", "document", "tls"},
     "limits": {"core"},
-    # How an upstream is trusted: one set of rules for requests and for mints.
+    # How an upstream is trusted, by requests and mints alike, and what callers are offered.
     "tls": {"core"},
     # What the process that started this one gave it, and whom to tell how it is.
     "inherited": {"core"},

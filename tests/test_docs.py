@@ -283,7 +283,12 @@ def test_a_configuration_in_a_document_has_no_fault(block: Block, tmp_path: Path
     key.chmod(0o600)
     file = tmp_path / "proxy.yaml"
     file.write_text(re.sub(r"file:/[\w./-]+", f"file:{key}", block.text), encoding="utf-8")
-    trustme.CA().cert_pem.write_to_path(tmp_path / "corp-ca.pem")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "corp-ca.pem")
+    shown = authority.issue_cert("localhost")
+    (tmp_path / "key.pem").touch(mode=0o600)
+    shown.private_key_pem.write_to_path(tmp_path / "key.pem")
+    shown.cert_chain_pems[0].write_to_path(tmp_path / "fullchain.pem")
     environ = {"EGRESS_PROXY_URL": "http://user:password@egress.example:3128"}
     environ |= dict.fromkeys(re.findall(r"env:(INWORLD_\w*KEY)", block.text), KEY) | {"INWORLD_API_KEY": KEY}
     assert load_settings(file, environ).routes

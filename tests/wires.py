@@ -250,8 +250,10 @@ class ScriptedUpstream:
                 await wire.send(answer)
 
 
-async def connect(host: str, port: int) -> Wire:
-    return Wire(*await bounded(asyncio.open_connection(host, port, limit=2**17)))
+async def connect(host: str, port: int, context: ssl.SSLContext | None = None) -> Wire:
+    name = None if context is None else "localhost"
+    opening = asyncio.open_connection(host, port, limit=2**17, ssl=context, server_hostname=name)
+    return Wire(*await bounded(opening))
 
 
 def request(line: str, *fields: str, body: bytes = b"", host: str | None = "127.0.0.1") -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -48,6 +49,10 @@ def describe_snapshot(snapshot: Snapshot) -> Iterator[str]:
     yield f"{snapshot.source}: no faults"
     mode = "" if snapshot.policy.mode is Mode.ENFORCE else f", mode {snapshot.policy.mode.value}"
     yield f"listen      {snapshot.listen}, admin {snapshot.admin}{mode}"
+    if snapshot.tls is not None:
+        until = datetime.fromtimestamp(snapshot.tls.expires, UTC)
+        made = "self-signed, " if snapshot.tls.self_signed else ""
+        yield f"tls         {made}for {', '.join(snapshot.tls.names)}, until {until:%Y-%m-%d %H:%M} UTC"
     for upstream in snapshot.upstreams.values():
         yield f"upstream    {upstream.name}: {_describe_upstream(upstream)}"
     for credential in snapshot.credentials.values():

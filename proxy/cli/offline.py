@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,9 @@ def load_offline(config: Path | None, overrides: Overrides | None = None) -> Sna
     # Here, because `--help` and the shell's completion do not wait for the models of a configuration.
     from proxy.settings.load import Overrides, SettingsError, load_settings  # noqa: PLC0415 - see above
 
+    overrides = replace(overrides or Overrides(), listens=False)
     try:
-        return load_settings(config, os.environ, overrides or Overrides(), read_key=_placeholder)
+        return load_settings(config, os.environ, overrides, read_key=_placeholder)
     except SettingsError as exc:
         print_faults(exc.faults)
         raise SystemExit(2) from None

@@ -28,7 +28,7 @@ from proxy.notify import Notifier
 
 if TYPE_CHECKING:
     from proxy import app
-    from proxy.core.model import Snapshot
+    from proxy.core.model import ListenerTls, Snapshot
     from proxy.settings.load import Overrides
 
 KEY = "INWORLD_API_KEY"
@@ -38,6 +38,7 @@ _EXAMPLES = """
 Examples:
   inworld-proxy serve                        with INWORLD_API_KEY set: in front of api.inworld.ai;
                                              without it: in front of the built-in sandbox
+  inworld-proxy serve --tls self-signed      https and wss, and how to make a client trust it
   inworld-proxy serve --voices write         the key may change voices, and callers may use that
   inworld-proxy serve --config egress.yaml   with callers, routes and limits of your own
 """
@@ -100,6 +101,7 @@ class _Parent(NamedTuple):
     shell_complete=complete_log_format,
     help="Request log: auto, json, text or off.",
 )
+@click.option("--tls", type=click.Choice(["self-signed"]), help="TLS, with a certificate made now, for development.")
 @click.option("--sandbox", is_flag=True, help="Use the built-in sandbox even when INWORLD_API_KEY is set.")
 def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     config: Path | None,
@@ -113,6 +115,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     router: str | None,
     key_type: str | None,
     log_format: str | None,
+    tls: str | None,
     *,
     sandbox: bool,
 ) -> None:
@@ -135,8 +138,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     parent = _Parent(_take_inherited(fd, admin_fd), Notifier.take(os.environ))
     listen = _only_one("--listen", listen, parent.inherited.listen_address)
     admin = _only_one("--admin", admin, parent.inherited.admin_address)
-    knows_users = parent.inherited.knows_users
-    overrides = Overrides(listen, admin, upstream, ca, voices, router, key_type, log_format, knows_users)
+    overrides = Overrides(
+        listen, admin, upstream, ca, voices, router, key_type, log_format,
+        self_signed=tls is not None, knows_users=parent.inherited.knows_users,
+    )  # fmt: skip
     environ: Mapping[str, str] = os.environ
     if not sandbox and (config is not None or upstream is not None or environ.get(KEY)):
         _serve(config, environ, overrides, parent, None)
@@ -208,33 +213,43 @@ def _advise(error: OSError, snapshot: Snapshot) -> str:
 
 def _announce(snapshot: Snapshot, listening: app.Listening, child: SandboxProcess | None) -> None:
     """Says where everything is, on standard error: standard output is for the request log."""
-    proxy, admin = _url(listening.data), _url(listening.admin)
-    ask_proxy, ask_admin = _for_curl(listening.data), _for_curl(listening.admin)
+    trust: Path | None = None
+    how = ""
+    if snapshot.tls is not None and snapshot.tls.self_signed:
+        from proxy.cli.self_signed import how_to_trust, keep_certificate  # noqa: PLC0415 - not for every start
+
+        trust = keep_certificate(snapshot.tls, listening.data)
+        how = how_to_trust(snapshot.tls, trust, _for_curl(listening.data, snapshot.tls, trust))
+    proxy, admin = _url(listening.data, snapshot.tls), _url(listening.admin)
+    ask_proxy, ask_admin = _for_curl(listening.data, snapshot.tls, trust), _for_curl(listening.admin)
     if child is None:
         where = ", ".join(f"{upstream.scheme}://{upstream.authority}" for upstream in snapshot.upstreams.values())
         text = f"inworld-proxy {__version__} on {proxy} -> {where}\nmetrics: {admin}/metrics\n"
         for said, ask, path in ((proxy, ask_proxy, "/…"), (admin, ask_admin, "/metrics")):
-            if ask != said:
+            if said.startswith("unix:"):
                 text += f"to {said}: curl {ask}{path}\n"
     else:
         text = _DEMO.format(version=__version__, on=proxy, metrics=admin, proxy=ask_proxy, admin=ask_admin, key=KEY)
-    click.echo(text, err=True)
+    click.echo(f"{text}\n{how}\n" if how else text, err=True)
 
 
-def _url(address: tuple[str, int]) -> str:
+def _url(address: tuple[str, int], tls: ListenerTls | None = None) -> str:
     host, port = address
     if host.startswith("unix:"):
         return host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _for_curl(address: tuple[str, int]) -> str:
+def _for_curl(address: tuple[str, int], tls: ListenerTls | None = None, trust: Path | None = None) -> str:
     """What curl is given to get there; a path may follow at once."""
     host, _ = address
+    trusting = "" if trust is None else f"--cacert {shlex.quote(str(trust))} "
     if host.startswith("unix:"):
-        # The name in the URL goes nowhere but into the Host field.
-        return f"--unix-socket {shlex.quote(host.removeprefix('unix:'))} http://localhost"
-    return _url(address)
+        # The name in the URL goes nowhere but into the Host field, and into what a certificate is compared with.
+        scheme = "http" if tls is None else "https"
+        return f"{trusting}--unix-socket {shlex.quote(host.removeprefix('unix:'))} {scheme}://localhost"
+    return trusting + _url(address, tls)
 
 
 def _refuse_slow_parser() -> None:

@@ -83,7 +83,7 @@ def check_silence(kept: list[bytes]) -> tuple[Code, str] | None:
         return None
     message = (
         "By this name and over plain HTTP, a browser does not say whether a web page made the request. Open the proxy "
-        "as http://127.0.0.1 or localhost with its port, put TLS in front of it, or declare `callers`, so that a token "
+        "as http://127.0.0.1 or localhost with its port, use TLS, or declare `callers`, so that a token "
         "is needed. A program that is no browser can send another User-Agent."
     )
     return Code.CROSS_SITE_REQUEST, message

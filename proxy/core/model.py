@@ -582,12 +582,28 @@ PRIVATE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """TLS where callers connect.
+
+    ``context`` is an ``ssl.SSLContext``, which nothing here needs to know; it holds the key. ``certificates`` is what
+    is shown, in PEM, the proxy's own first, and ``names`` are those of that one. ``expires`` is when it does (Unix
+    seconds). ``self_signed``: it was made by this process.
+    """
+
+    context: object = field(repr=False)
+    certificates: str = field(repr=False)
+    expires: float
+    self_signed: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One complete, validated configuration. Replaced whole, never edited; taken once per request.
 
     ``admin_token`` is the SHA-256 digest of what the admin listener asks for before it changes anything. ``files`` are
     those that it was read from, secrets aside: when one changes, so may this. ``listen_mode`` is that of the unix
-    socket where callers connect, if it is one.
+    socket where callers connect, if it is one. ``tls``: callers have to speak TLS.
     """
 
     listen: Address
@@ -609,6 +625,7 @@ class Snapshot:
     source: str = "environment"
     files: tuple[str, ...] = ()
     listen_mode: int = PRIVATE
+    tls: ListenerTls | None = None
 
     @property
     def kept(self) -> list[Credential | KeySetSource]:

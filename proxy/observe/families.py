@@ -174,6 +174,10 @@ class _Families(Collector):
         for code, count in m.connections_refused.items():
             refused.add_metric([code], count)
         yield refused
+        handshakes = _counter("caller_tls_handshakes", "TLS handshakes with callers, by result.", ["result"])
+        for result, count in m.handshakes.items():
+            handshakes.add_metric([result], count)
+        yield handshakes
         yield _gauge("listener_paused", "1 while new connections wait for free descriptors.", m.listener_paused)
         yield _simple_counter(
             "listener_pauses", "Times that accepting paused for want of descriptors.", m.listener_pauses
@@ -234,6 +238,10 @@ class _Families(Collector):
             "When the configuration in force was read.",
             self._metrics.loaded_at,
         )
+        expiry = _gauges("listener_certificate_expiry_timestamp_seconds", "When the certificate of `tls` expires.", [])
+        if snapshot.tls is not None:
+            expiry.add_metric([], snapshot.tls.expires)
+        yield expiry
         yield _gauge("configured_callers", "Callers declared in the configuration.", len(snapshot.callers))
 
 

@@ -105,6 +105,7 @@ class Metrics:
         self.connections = 0
         self.connections_total = 0
         self.connections_refused: dict[str, int] = {}
+        self.handshakes: dict[str, int] = {}
         self.listener_paused = 0
         self.listener_pauses = 0
         self.upstream_connections: Callable[[], dict[tuple[str, str], int]] = dict
@@ -188,6 +189,10 @@ class Metrics:
     def on_connection_refused(self, code: str) -> None:
         """A caller's connection was one too many."""
         self.connections_refused[code] = self.connections_refused.get(code, 0) + 1
+
+    def on_handshake(self, result: str) -> None:
+        """A caller's TLS handshake is over: ``ok``, or why it failed."""
+        self.handshakes[result] = self.handshakes.get(result, 0) + 1
 
     def on_dial(self, upstream: str) -> None:
         """A new upstream connection was asked for."""

@@ -49,6 +49,7 @@ def session_snapshot(snapshot: Snapshot, caller: Caller, token: str, *, logs: bo
     return replace(
         snapshot,
         listen=Address("127.0.0.1", 0),
+        tls=None,  # from this machine to itself, and with no certificate to be made known to the command
         policy=policy,
         callers=MappingProxyType({caller.name: caller}),
         key_sets=MappingProxyType({}),

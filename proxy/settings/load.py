@@ -28,6 +28,7 @@ from proxy.settings.resolve import (
     resolve_upstreams,
 )
 from proxy.settings.routing import ANONYMOUS, RouteTable, resolve_callers, resolve_signed_callers
+from proxy.settings.tls import resolve_tls
 from proxy.settings.tokens import TOKEN_OPERATION, offers_tokens, resolve_desk
 from proxy.settings.user_callers import resolve_user_callers
 
@@ -44,7 +45,8 @@ _ANY = frozenset({"0.0.0.0", "::"})
 class Overrides:
     """What the command line says. Each stands before the file and is read, and found fault with, in the same way.
 
-    ``knows_users``: callers connect to an inherited unix socket, too.
+    ``knows_users``: callers connect to an inherited unix socket, too. ``listens``: without, nobody will connect, and
+    what callers would be shown is not read.
     """
 
     listen: str | None = None
@@ -55,7 +57,9 @@ class Overrides:
     router: str | None = None
     key_type: str | None = None
     log_format: str | None = None
+    self_signed: bool = False
     knows_users: bool = False
+    listens: bool = True
 
 
 class SettingsError(Exception):
@@ -129,6 +133,7 @@ def _build(
     jwt_recognisers, key_sets = resolve_signed_callers(
         reading, callers, around, faults, keep=keep.key_sets if keep else {}
     )
+    tls = resolve_tls(reading, around, faults, keep=keep.tls if keep else None) if overrides.listens else None
     _check_listeners(reading, faults)
     _check_sizes(reading, faults)
     by_operation = MappingProxyType(table.by_operation)
@@ -168,6 +173,7 @@ def _build(
         source=reading.document.file,
         files=_names(around),
         listen_mode=options.listen_mode or PRIVATE,
+        tls=tls,
     )
 
 
@@ -231,6 +237,8 @@ def _with_overrides(document: Document, overrides: Overrides, faults: list[Fault
     for option, value, path in direct:
         if value is not None:
             document = document.with_value(path, value, Place(COMMAND_LINE, label=option))
+    if overrides.self_signed:
+        document = document.with_value(("tls",), {"self_signed": True}, Place(COMMAND_LINE, label="--tls"))
     for option, value, section, path in within:
         entries = document.value.get(section) if isinstance(document.value, dict) else None
         if value is None or not isinstance(entries, dict):
@@ -253,11 +261,8 @@ def _check_listeners(reading: Reading, faults: list[Fault]) -> None:
         faults.append(reading.document.fault(("listen",), found, remedy))
     if reading.options.whole and _collide(options.listen, options.admin):
         path = ("admin",) if ("admin",) in reading.document.places else ("listen",)
-        found = (
-            f"`{options.admin}`, where `listen` is already"
-            if path == ("admin",)
-            else f"`{options.listen}`, where `admin` is already"
-        )
+        at, other = (options.admin, "listen") if path == ("admin",) else (options.listen, "admin")
+        found = f"`{at}`, where `{other}` is already"
         remedy = "choose another port" if options.listen.path is None else "choose another path"
         faults.append(reading.document.fault(path, found, remedy))
     if reading.options.whole and options.listen_mode is not None and options.listen.path is None:

@@ -301,7 +301,11 @@ class TokensSettings(Section):
 class TimeSettings(Section):
     """Limits in time. Whatever fails for one of them says in its code which it was."""
 
-    head: Duration = Field(default=_TIME.head, description="For a request head to arrive complete.", examples=["10s"])
+    head: Duration = Field(
+        default=_TIME.head,
+        description="For a request head to arrive complete, and for a caller's TLS handshake.",
+        examples=["10s"],
+    )
     keep_alive: Duration = Field(
         default=_TIME.keep_alive, description="An idle caller connection is kept for this long.", examples=["75s"]
     )
@@ -441,6 +445,31 @@ class OtelSection(Section):
     )
 
 
+class TlsSettings(Section):
+    """TLS where applications connect: 1.2 or newer, HTTP/1.1. Read again when a file changes."""
+
+    cert: FilePath | None = Field(
+        default=None,
+        description="A file of certificates (PEM): the listener's own first, after each the one that issued it.",
+        examples=["/etc/inworld-proxy/fullchain.pem"],
+    )
+    key: FilePath | None = Field(
+        default=None,
+        description="The file of its private key (PEM, without a passphrase), which only the proxy's user may read.",
+        examples=["/etc/inworld-proxy/key.pem"],
+    )
+    allow_readable: bool = Field(
+        default=False,
+        description="Accept a key file that everyone on the machine, or the whole group of its owner, can read.",
+        examples=[True],
+    )
+    self_signed: bool = Field(
+        default=False,
+        description="For development, instead of files: a certificate made at the start, as by `--tls self-signed`.",
+        examples=[True],
+    )
+
+
 class Configuration(Section):
     """The configuration of the proxy."""
 
@@ -455,6 +484,11 @@ class Configuration(Section):
         description='Who may connect to the unix socket of `listen`, as for chmod and in quotes: `"0660"` is the group '
         'too, `"0666"` every user of this machine. Default: only the user that runs the proxy.',
         examples=["0660"],
+    )
+    tls: TlsSettings | None = Field(
+        default=None,
+        description="TLS where applications connect. Default: plain HTTP.",
+        examples=[{"cert": "/etc/inworld-proxy/fullchain.pem", "key": "/etc/inworld-proxy/key.pem"}],
     )
     admin: Listen = Field(
         default=Address("127.0.0.1", 9464),

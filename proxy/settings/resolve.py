@@ -105,7 +105,7 @@ def _catalogue(
         remedy = f"write `{nearest(name, BUILT_IN) or BUILT_IN[0]}`, or the path of a catalogue file (`./my-api.yaml`)"
         faults.append(document.fault(path, f"{quoted(name)}, which is no built-in catalogue", remedy))
         return None
-    text = _read_text(document, path, around.folder / name, around, faults)
+    text = read_text(document, path, around.folder / name, around, faults)
     if text is None:
         return None
     catalogue = load_catalogue(text, file=str(around.folder / name))
@@ -176,7 +176,7 @@ def _ca_file(
         return None
     path = (*entry.path, "ca")
     file = around.folder / entry.settings.ca
-    text = _read_text(document, path, file, around, faults)
+    text = read_text(document, path, file, around, faults)
     if text is None:
         return None
     try:
@@ -188,7 +188,8 @@ def _ca_file(
     return str(file), hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_text(document: Document, path: KeyPath, file: Path, around: Surroundings, faults: list[Fault]) -> str | None:
+def read_text(document: Document, path: KeyPath, file: Path, around: Surroundings, faults: list[Fault]) -> str | None:
+    """A file's text; a fault at ``path`` and None where there is none."""
     around.files.append(file)
     try:
         return file.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from proxy.core.errors import Code
 from proxy.core.model import Spawn, TimeLimits, Upstream
 from proxy.tls import tls_context
 from proxy.wire.reading import Callbacks
-from proxy.wire.secure import SecureTransport
+from proxy.wire.secure_upstream import SecureUpstream
 
 ATTEMPT_DELAY = 0.25
 """Seconds before the next address family is tried beside the first (RFC 8305 section 5)."""
@@ -108,7 +108,7 @@ class Dialer:
             raise DialError(Code.UPSTREAM_CONNECT_FAILED) from exc
 
     async def _secure(self, protocol: Callbacks, sock: socket.socket, context: ssl.SSLContext, limit: float) -> None:
-        transport = SecureTransport(protocol, context, self._upstream.host, self._loop)
+        transport = SecureUpstream(protocol, context, self._loop, self._upstream.host)
         await self._loop.create_connection(transport.as_protocol, sock=sock)
         try:
             async with asyncio.timeout(limit):

@@ -60,6 +60,18 @@ class Reader(Protocol):
     def resume_writing(self) -> None: ...  # noqa: D102
 
 
+class Buffered(Protocol):
+    """A protocol of asyncio's that is read into, by its shape."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...  # noqa: D102 - asyncio's, like the others
+    def get_buffer(self, sizehint: int) -> memoryview: ...  # noqa: D102
+    def buffer_updated(self, nbytes: int) -> None: ...  # noqa: D102
+    def eof_received(self) -> bool: ...  # noqa: D102
+    def connection_lost(self, exc: Exception | None) -> None: ...  # noqa: D102
+    def pause_writing(self) -> None: ...  # noqa: D102
+    def resume_writing(self) -> None: ...  # noqa: D102
+
+
 def read_in_pieces(reader: Reader) -> None:
     """From now on the reader gets at most ``MOST`` bytes at a time. Doing it twice changes nothing."""
     if not reader.in_pieces:
@@ -140,3 +152,40 @@ class InPieces(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Asyncio's callback."""
         self.reader.resume_writing()
+
+
+class IntoBuffer(asyncio.BufferedProtocol):
+    """For asyncio's own loop, which reads into a protocol's buffer only where that inherits from its class."""
+
+    __slots__ = ("_buffered",)
+
+    def __init__(self, buffered: Buffered) -> None:
+        self._buffered = buffered
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asyncio's callback, like the others."""
+        self._buffered.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See there."""
+        return self._buffered.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See there."""
+        self._buffered.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool:
+        """See there."""
+        return self._buffered.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See there."""
+        self._buffered.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See there."""
+        self._buffered.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See there."""
+        self._buffered.resume_writing()

@@ -1,10 +1,13 @@
-"""TLS to an upstream: an asyncio transport over another, with OpenSSL in between (``ssl.SSLObject``).
+"""TLS on a connection: an asyncio transport over another, with OpenSSL in between (``ssl.SSLObject``).
+
+What belongs here: what both sides have in common. What does not: whose handshake it is (``secure_upstream.py``,
+``secure_caller.py``), and certificates, versions and ciphers (``proxy/tls.py``).
 
 Own code and not the loops' own TLS, for what both lack. They keep 256 KB to read into for every connection and as much
 again undecrypted, so a slow caller of a large answer held 924 KB; here it is 200. They end a connection that was cut
 as one that was closed; here a cut one ends with an error, because an answer that only its connection ends may have
 been cut short (RFC 9112 section 9.8). And they ask OpenSSL for more after every read, which costs an exception to be
-told that there is none. Certificates, versions and ciphers are the context's business (``proxy/tls.py``).
+told that there is none.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import ssl
 from typing import Any, cast
 
 from proxy.core.compiling import mypyc_attr
-from proxy.wire.reading import VIEW, Callbacks, InPieces
+from proxy.wire.reading import VIEW, Callbacks, InPieces, IntoBuffer
 
 LONGEST_READ = 16384
 """Bytes asked of OpenSSL at a time; it gives one record, 16 KB at most."""
@@ -23,7 +26,11 @@ LONGEST_READ = 16384
 LARGEST_WRITE = 32768
 """Bytes given to OpenSSL at a time."""
 
-_NOBODY = cast("Callbacks", None)
+MOST_UNSENT = 2**19
+"""Bytes that may wait for a peer when TLS itself adds to them: above what a slow reader is left with (2**16, and a read
+of the other side). Each side may have the other change its keys as often as it likes (RFC 8446 section 4.6.3)."""
+
+NOBODY = cast("Callbacks", None)
 """The reader of a connection that is gone: nothing is called any more."""
 
 _PIECE = VIEW[:32768]
@@ -38,33 +45,49 @@ class CutOffError(ConnectionError):
 class SecureTransport:
     """The transport that a protocol sees, and the protocol that the transport below sees.
 
-    ``await opened`` after the transport below has been connected. It raises ``ssl.SSLError`` (a certificate that cannot
-    be trusted is one) or ``OSError``; until then nothing of the protocol is called, and nothing of it is sent.
-
-    Both by shape only, like ``Callbacks``: ``as_protocol()`` is what a loop takes.
+    Both by shape only, like ``Callbacks``: ``as_protocol()`` is what a loop takes. What follows from a handshake that
+    is over, that failed, and from the end of the connection, the two kinds of it say: ``_on_…()``.
     """
 
     __slots__ = (
-        "_below", "_closing", "_error", "_incoming", "_loop", "_object", "_outgoing", "_paused", "_protocol",
-        "_reader", "opened",
+        "_below", "_closing", "_ended", "_error", "_incoming", "_loop", "_object", "_open", "_outgoing", "_paused",
+        "_protocol", "_reader",
     )  # fmt: skip
 
-    def __init__(self, reader: Callbacks, context: ssl.SSLContext, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, reader: Callbacks, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop, server: str | None
+    ) -> None:
+        """``server`` is the name that the other side must prove to have; None: it is this side that is the server."""
         self._reader = reader
         self._protocol = cast("asyncio.BaseProtocol", reader)
         self._loop = loop
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server is None, server_hostname=server
+        )
         self._below: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
+        self._open = False
+        self._ended = False
         self._closing = False
         self._error: Exception | None = None
         self._paused = False
-        self.opened: asyncio.Future[None] = loop.create_future()
+
+    def _on_open(self) -> None:
+        """The handshake is over."""
+        raise NotImplementedError
+
+    def _on_refused(self, exc: ssl.SSLError) -> None:
+        """The handshake failed, and the alert that says why has been written."""
+        raise NotImplementedError
+
+    def _on_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        raise NotImplementedError
 
     def as_protocol(self) -> asyncio.BaseProtocol:
         """What to give to the loop."""
         asks_for_the_class = isinstance(self._loop, asyncio.SelectorEventLoop)
-        return _IntoBuffer(self) if asks_for_the_class else cast("asyncio.BaseProtocol", self)
+        return IntoBuffer(self) if asks_for_the_class else cast("asyncio.BaseProtocol", self)
 
     # -- the protocol of the transport below ---------------------------------------------------------------------------
 
@@ -80,25 +103,27 @@ class SecureTransport:
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's callback."""
         self._incoming.write(VIEW[:nbytes])
-        if self.opened.done():
+        if self._open:
             self._decrypt()
         else:
             self._shake_hands()
 
-    def eof_received(self) -> None:
-        """Asyncio's callback. Whoever closes TLS says so before; this one was cut off."""
-        self._lose(CutOffError("closed without a TLS alert"))
+    def eof_received(self) -> bool:
+        """Asyncio's callback. Whoever closes TLS says so before; who did not was cut off."""
+        if not self._ended:
+            self._lose(CutOffError("closed without a TLS alert"))
+        return self._ended  # closed by half: what is there for the other side is still sent
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's callback."""
         self._closing = True
-        if not self.opened.done():
-            self.opened.set_exception(exc or self._error or CutOffError("closed during the TLS handshake"))
-        elif not self.opened.cancelled() and self.opened.exception() is None:
-            reader = self._reader
-            # Each names the other, and through a tunnel the caller's connection: not left to the garbage collector.
-            self._reader, self._protocol = _NOBODY, cast("asyncio.BaseProtocol", None)
-            reader.connection_lost(exc or self._error)
+        self._on_lost(exc or self._error)
+
+    def _tell_lost(self, exc: Exception | None) -> None:
+        reader = self._reader
+        # Each names the other, and through a tunnel the caller's connection: not left to the garbage collector.
+        self._reader, self._protocol = NOBODY, cast("asyncio.BaseProtocol", None)
+        reader.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Asyncio's callback."""
@@ -109,7 +134,7 @@ class SecureTransport:
         self._reader.resume_writing()
 
     def _shake_hands(self) -> None:
-        if self.opened.done():
+        if self._closing:
             return  # given up meanwhile
         try:
             self._object.do_handshake()
@@ -117,13 +142,12 @@ class SecureTransport:
             self._flush()
             return
         except ssl.SSLError as exc:
-            self._flush()  # the alert that says why
-            self.opened.set_exception(exc)
-            self._below.close()
+            self._flush()
+            self._on_refused(exc)
             return
         self._flush()
-        self.opened.set_result(None)
-        self._reader.connection_made(cast("asyncio.BaseTransport", self))
+        self._open = True
+        self._on_open()
         if self._incoming.pending:
             self._decrypt()
 
@@ -159,10 +183,14 @@ class SecureTransport:
             return
         if self._outgoing.pending:
             self._flush()  # TLS has things of its own to say: new keys, for one
+            if self._below.get_write_buffer_size() > MOST_UNSENT:
+                self._lose(ConnectionError("keys are changed, and nothing is read"))
         if data:
             self._reader.data_received(data)
-        if ended and not self._closing and not self._reader.eof_received():
-            self.close()
+        if ended and not self._ended and not self._closing:
+            self._ended = True
+            if not self._reader.eof_received():
+                self.close()
 
     def _flush(self) -> None:
         self._below.write(self._outgoing.read())
@@ -251,40 +279,3 @@ class SecureTransport:
     def get_protocol(self) -> asyncio.BaseProtocol:
         """Asyncio's method."""
         return self._protocol
-
-
-class _IntoBuffer(asyncio.BufferedProtocol):
-    """For asyncio's own loop, which reads into a protocol's buffer only where that inherits from its class."""
-
-    __slots__ = ("_secure",)
-
-    def __init__(self, secure: SecureTransport) -> None:
-        self._secure = secure
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asyncio's callback, like the others."""
-        self._secure.connection_made(transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """See there."""
-        return self._secure.get_buffer(sizehint)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """See there."""
-        self._secure.buffer_updated(nbytes)
-
-    def eof_received(self) -> None:
-        """See there."""
-        self._secure.eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See there."""
-        self._secure.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """See there."""
-        self._secure.pause_writing()
-
-    def resume_writing(self) -> None:
-        """See there."""
-        self._secure.resume_writing()

@@ -23,6 +23,7 @@ from proxy.wire.deadlines import Deadlines
 from proxy.wire.leaving import LeaveWatch
 from proxy.wire.listener import Listener
 from proxy.wire.pool import Pool
+from proxy.wire.secure_caller import new_caller
 from proxy.wire.tunnel import GOING_AWAY, NOT_PERMITTED, Tunnel
 
 IDLE_GRACE = 1.0
@@ -63,7 +64,7 @@ class DataServer:
         """When the configuration in force took the place of another, by the monotonic clock."""
         self.websockets = 0
         self.listener = Listener(
-            lambda: CallerConnection(self), loop=loop, metrics=metrics, spawn=self.spawn, make_room=self._drop_idle
+            lambda: new_caller(self), loop=loop, metrics=metrics, spawn=self.spawn, make_room=self._drop_idle
         )
         self.pools: Mapping[str, Pool] = {}
         self.pools = self.make_pools(snapshot)

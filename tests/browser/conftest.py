@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.clients.conftest import sandbox
+from tests.clients.conftest import proxies, sandbox
 
-__all__ = ["sandbox"]
+__all__ = ["proxies", "sandbox"]

@@ -41,7 +41,7 @@ def serving(*arguments: str, environ: Mapping[str, str]) -> Iterator[tuple[subpr
                 line = process.stderr.readline()
                 assert line, said
                 said += line
-            data = re.search(r" on http://([0-9.:]+) ->", said)
+            data = re.search(r" on https?://([0-9.:]+) ->", said)
             admin = re.search(r"metrics: http://([0-9.:]+)", said)
             assert data is not None
             assert admin is not None

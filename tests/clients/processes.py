@@ -250,7 +250,7 @@ class Proxy:
 
     @property
     def ws(self) -> str:
-        return self.url.replace("http://", "ws://")
+        return self.url.replace("http", "ws", 1)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         return ask(self.url, method, path, body, headers)
@@ -282,7 +282,7 @@ class Proxies:
 
     def ready(self, process: Process) -> Proxy:
         """Waits until it says where it is."""
-        return Proxy(process.announced(process.err, r" on (http://\S+) ->")[1], process)
+        return Proxy(process.announced(process.err, r" on (https?://\S+) ->")[1], process)
 
     def end(self) -> None:
         """Ends all; a proxy must end well, and must have said nothing but where it was, and no secret."""

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ from tests.clients.processes import (
 
 FOLDER = Path(__file__).parent / "node"
 NODE = needed_program("node")
-PACKAGES = ("ws", "@inworld/tts")
+PACKAGES = ("ws", "openai", "@inworld/tts")
 if not all((FOLDER / "node_modules" / package).is_dir() for package in PACKAGES):
     missing("the packages for Node are not installed: run scripts/node-packages.sh")
 
@@ -37,10 +39,10 @@ VOICE = {"voiceId": "Ashley", "modelId": "inworld-tts-1.5-max"}
 AUDIO = {"audioEncoding": "PCM", "sampleRateHertz": 8000}
 
 
-def told_by(script: str, **options: Any) -> Any:
-    """Runs a script with these options and returns what it printed."""
+def told_by(script: str, *, environ: Mapping[str, str] = MappingProxyType({}), **options: Any) -> Any:
+    """Runs a script with these options, and more in its environment, and returns what it printed."""
     command = [NODE, str(FOLDER / script), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=2 * PATIENCE, env=environment())
+    done = subprocess.run(command, capture_output=True, check=False, timeout=2 * PATIENCE, env=environment(**environ))
     assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode(errors="replace")
     return json.loads(done.stdout)
 

@@ -30,6 +30,8 @@ import asyncio, re, resource, sys
 from dataclasses import replace
 from pathlib import Path
 from proxy.app import build, run
+from proxy.core.model import ListenerTls
+from proxy.tls import listener_context
 from tests.snapshots import make_snapshot, upstream_at
 
 def peak():
@@ -40,11 +42,15 @@ def peak():
 
 async def main():
     loop = asyncio.get_running_loop()
-    port, ca_file = int(sys.argv[1]), sys.argv[2]
+    port, ca_file, shown = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     upstream = upstream_at(port)
     if ca_file:
         upstream = replace(upstream_at(port, scheme="https", host="localhost"), ca_file=ca_file)
-    server = build(make_snapshot(upstream), loop)
+    snapshot = make_snapshot(upstream)
+    if shown:
+        pem = Path(shown).read_bytes()
+        snapshot = replace(snapshot, tls=ListenerTls(listener_context(pem, pem), "", 0.0))
+    server = build(snapshot, loop)
     _, port = await server.listen()
     print(port, flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
@@ -64,12 +70,21 @@ class Accepting(Protocol):
 class Child:
     """The proxy's process."""
 
-    def __init__(self, upstream_port: int, ca_file: str = "") -> None:
+    def __init__(
+        self, upstream_port: int, ca_file: str = "", shown: str = "", trust: ssl.SSLContext | None = None
+    ) -> None:
+        """``shown``: a file with a certificate and its key, for callers; they connect with ``trust``."""
+        self._trust = trust
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", PROXY, str(upstream_port), ca_file],
+            [sys.executable, "-W", "error", "-c", PROXY, str(upstream_port), ca_file, shown],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         self.port = int(self._line())
+
+    def connect(self) -> socket.socket:
+        """A new connection of a caller."""
+        end = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        return end if self._trust is None else self._trust.wrap_socket(end, server_hostname="localhost")
 
     def peak(self) -> int:
         """The most memory that the process ever had resident, in bytes."""
@@ -153,7 +168,7 @@ def _warm(listener: Accepting, child: Child, *, fields: str) -> int:
         end.sendall(OK)
 
     def call() -> None:
-        with socket.create_connection(("127.0.0.1", child.port), timeout=PATIENCE) as end:
+        with child.connect() as end:
             end.sendall(request("GET /things", fields))
             assert b"200 OK" in end.recv(65536)
 
@@ -174,7 +189,7 @@ def test_an_upload_of_512_megabytes_passes_in_flat_memory(listener: socket.socke
         end.sendall(OK)
 
     def call() -> None:
-        with socket.create_connection(("127.0.0.1", child.port), timeout=PATIENCE) as end:
+        with child.connect() as end:
             if framing == "length":
                 end.sendall(request("POST /things", f"Content-Length: {size}"))
                 _pour(end, size)
@@ -202,7 +217,7 @@ def test_a_download_of_a_gigabyte_passes_in_flat_memory(listener: socket.socket,
         _pour(end, size)
 
     def call() -> None:
-        with socket.create_connection(("127.0.0.1", child.port), timeout=PATIENCE) as end:
+        with child.connect() as end:
             end.sendall(request("GET /things HTTP/1.0"))
             _drain(end, size - len(_read_head(end)))
             assert end.recv(1) == b""
@@ -213,6 +228,8 @@ def test_a_download_of_a_gigabyte_passes_in_flat_memory(listener: socket.socket,
 
 STALLED = 20
 MOST_PER_STALLED = 256 * 1024
+MOST_WITH_TWO = 320 * 1024
+"""The same with TLS on both sides: each has buffers of its own."""
 HUNDRED_MB = 100 * 2**20
 
 
@@ -234,22 +251,29 @@ class Secure:
         return self._context.wrap_socket(end, server_side=True), address
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    "secure", ["", "upstreams", "callers", "both"], ids=["plain", "TLS upstream", "TLS callers", "TLS"]
+)
 @pytest.mark.parametrize(
     "who", ["callers of a body", "callers of a socket", "upstreams of a body", "upstreams of a socket"]
 )
 def test_a_peer_that_stalls_costs_at_most_256_kib(
-    listener: socket.socket, tmp_path: Path, who: str, secure: bool
+    listener: socket.socket, tmp_path: Path, who: str, secure: str
 ) -> None:
     """Twenty at once, 100 MB for each: the sender is stopped, and nothing is kept but what fits the buffers."""
     certificates = Certificates(tmp_path)
-    child = Child(listener.getsockname()[1], certificates.ca_file if secure else "")
-    accepting = Secure(listener, certificates.good("localhost")) if secure else listener
+    port = listener.getsockname()[1]
+    ca_file = certificates.ca_file if secure in {"upstreams", "both"} else ""
+    accepting = Secure(listener, certificates.good("localhost")) if ca_file else listener
+    if secure in {"callers", "both"}:
+        child = Child(port, ca_file, certificates.file("localhost"), certificates.trusting())
+    else:
+        child = Child(port, ca_file)
     before = _warm(accepting, child, fields="Connection: close")
     ends: list[socket.socket] = []
     side, _, what = who.partition(" of a ")
     for _ in range(STALLED):
-        caller = socket.create_connection(("127.0.0.1", child.port), timeout=PATIENCE)
+        caller = child.connect()
         if what == "socket":
             caller.sendall(HANDSHAKE)
         else:
@@ -273,4 +297,4 @@ def test_a_peer_that_stalls_costs_at_most_256_kib(
     for end in ends:
         end.close()
     child.end()
-    assert grown / STALLED < MOST_PER_STALLED
+    assert grown / STALLED < (MOST_WITH_TWO if secure == "both" else MOST_PER_STALLED)
