@@ -211,9 +211,10 @@ def _summarise(session: Session, snapshot: Snapshot, report: _Report) -> None:
 
 def _say(text: str, report: _Report) -> None:
     if not report.quiet:
-        # Whoever read standard error may be gone (`2>&1 | head`): how the command ends does not depend on it.
+        # Whoever read standard error may be gone (`2>&1 | head`): how the command ends does not depend on it. Not
+        # through Python's own buffer, which would be flushed once more at the end and make that an exit code of 120.
         with contextlib.suppress(OSError):
-            click.echo(text, err=True)
+            os.write(STANDARD_ERROR, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _open_log(path: Path | None) -> int | None:
