@@ -297,7 +297,7 @@ def test_a_configuration_in_a_document_has_no_fault(block: Block, tmp_path: Path
 def test_there_are_configurations_to_try_and_other_yaml_says_what_it_is() -> None:
     assert len(CONFIGURATIONS) >= 12
     others = {block.kind for block in BLOCKS if block.language == "yaml"} - {"", "file"}
-    assert others == {"prometheus.yml", "manifest"}
+    assert others == {"prometheus.yml", "manifest", "callers.yaml"}
 
 
 def test_json_in_a_document_is_json() -> None:
