@@ -79,7 +79,7 @@ export async function chat({ baseURL, token, reader, model, messages, speech }) 
 }
 
 export async function realtime({ url, token }) {
-  const client = openai(url.replace('wss', 'https'), token);
+  const client = openai(url.replace('ws', 'http'), token);
   const socket = new OpenAIRealtimeWebSocket({ model: 'any', buildRealtimeURL: () => url }, client);
   const seen = [];
   const first = new Promise((resolve, reject) => {

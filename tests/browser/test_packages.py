@@ -162,9 +162,11 @@ def test_openais_package_talks_streams_speaks_and_reads_refusals(opened: Open, s
 def test_openais_realtime_client_for_browsers_opens_a_session_where_the_proxy_speaks_tls(
     opened: Open, sandbox: Sandbox
 ) -> None:
-    if opened.proxy.url.startswith("http:"):
-        pytest.skip("the package refuses ws://")
     url = f"{opened.proxy.ws}/api/v1/realtime/session?key=page&protocol=realtime"
+    if url.startswith("ws:"):
+        with pytest.raises(sync_api.Error, match="must use the wss: protocol"):
+            told_by(opened, "realtime", url=url, token=STUDIO)
+        return
     told = told_by(opened, "realtime", url=url, token=STUDIO)
     assert told == {"seen": ["session.created"], "protocol": "realtime", "closed": 1000}
     assert opened.faults == []
