@@ -29,6 +29,7 @@ COMPILED = [
     "proxy/observe/metrics.py",
     "proxy/observe/record.py",
     "proxy/observe/tracing.py",
+    "proxy/observe/trail.py",
     "proxy/wire/answer.py",
     "proxy/wire/asked.py",
     "proxy/wire/caller.py",

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     # Another configuration for a server that runs: reads one, and hands it over.
     "reload": {"core", "credentials", "notify", "settings", "wire"},
     "terminal": set[str](),
-    "admin": {"core", "observe", "reload", "wire"},
+    # The inspector says what is left of a caller's limits.
+    "admin": {"core", "limits", "observe", "reload", "wire"},
     # A stand-in for somebody else's API: it knows nothing of the proxy, or it would agree with its mistakes.
     "sandbox": set[str](),
     "app": {"admin", "core", "credentials", "inherited", "notify", "observe", "reload", "settings", "terminal", "wire"},

@@ -1,5 +1,5 @@
-"""The operator's listener: metrics, health and ``POST /reload``. An ordinary aiohttp application, apart from the data
-path.
+"""The operator's listener: metrics, health, ``POST /reload`` and the inspector. An ordinary aiohttp application, apart
+from the data path.
 
 On loopback it is guarded against web pages like the data listener; elsewhere it serves these paths only and does not
 look at Host, because probes and scrapers use pod addresses. What changes something needs the operator's token wherever
@@ -9,8 +9,6 @@ there is one, and off loopback does not exist without.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import socket
 import time
@@ -21,6 +19,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy import __version__
+from proxy.admin.inspector.routes import PAGE, add_inspector
+from proxy.admin.token import ask_for_token, shows
 from proxy.core.browser import check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
 from proxy.core.model import Credential, ErrorShape
@@ -48,7 +48,8 @@ async def start_admin(
 
 
 def make_application(server: DataServer, reloader: Reloader | None = None) -> web.Application:
-    """The application: ``/metrics``, ``/healthz``, ``/readyz``, ``/reload`` if that can be, and, for people, ``/``."""
+    """The application: ``/metrics``, ``/healthz``, ``/readyz``, ``/reload`` if that can be, and for people ``/`` and
+    ``/inspector``."""
     application = web.Application(middlewares=[_guard(server)] if server.snapshot.admin.is_loopback else ())
 
     async def metrics(request: web.Request) -> web.Response:
@@ -78,8 +79,11 @@ def make_application(server: DataServer, reloader: Reloader | None = None) -> we
             body["reload"] = _describe_reload(reloader.last, faults=server.snapshot.admin.is_loopback)
         return web.json_response(body, status=503 if server.draining else 200)
 
-    async def index(_: web.Request) -> web.Response:
-        return web.Response(text=f"inworld-proxy {__version__}\n\n/metrics\n/healthz\n/readyz\nPOST /reload\n")
+    async def index(request: web.Request) -> web.Response:
+        if server.trail.on and "text/html" in request.headers.get("Accept", ""):
+            raise web.HTTPFound(PAGE)
+        paths = ["/metrics", "/healthz", "/readyz", *([PAGE] if server.trail.on else []), "POST /reload"]
+        return web.Response(text=f"inworld-proxy {__version__}\n\n" + "".join(f"{path}\n" for path in paths))
 
     application.router.add_get("/metrics", metrics)
     application.router.add_get("/healthz", healthz)
@@ -88,6 +92,7 @@ def make_application(server: DataServer, reloader: Reloader | None = None) -> we
         application.router.add_route("*", "/reload", _reload(server, reloader))
     if server.snapshot.admin.is_loopback:
         application.router.add_get("/", index)
+    add_inspector(application, server)
     return application
 
 
@@ -98,12 +103,8 @@ def _reload(server: DataServer, reloader: Reloader) -> Handler:
             raise web.HTTPNotFound
         if request.method != "POST":
             raise web.HTTPMethodNotAllowed(request.method, ["POST"])
-        if digest is not None and not _shows(request, digest):
-            refused = {
-                "status": "refused",
-                "message": "Send the token whose digest is `admin_token`: Authorization: Bearer.",
-            }
-            return web.json_response(refused, status=401, headers={"WWW-Authenticate": "Bearer"})
+        if digest is not None and not shows(request, digest):
+            return ask_for_token()
         outcome = await asyncio.shield(reloader.ask("POST /reload"))
         status = 503 if server.draining else 422 if outcome.state is State.FAILED else 200
         body = {
@@ -115,13 +116,6 @@ def _reload(server: DataServer, reloader: Reloader) -> Handler:
         return web.json_response(body, status=status)
 
     return reload
-
-
-def _shows(request: web.Request, digest: bytes) -> bool:
-    """Does it carry the token with this digest, once? Takes as long for a wrong one as for the right one."""
-    scheme, _, token = ", ".join(request.headers.getall("Authorization", [])).partition(" ")
-    shown = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
-    return hmac.compare_digest(shown, digest) and scheme.lower() == "bearer"
 
 
 def _describe_reload(outcome: Outcome, *, faults: bool) -> dict[str, object]:
@@ -162,11 +156,12 @@ def _guard(server: DataServer) -> Middleware:
         refused = check_host(headers.get("Host", "").encode("utf-8", "replace"), hosts)
         if refused is None:
             origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-            # No origin is allowed here, whatever the data listener allows: metrics are not for pages.
+            # Of the origins only this listener's own, of the inspector's page (a browser names it with each of its
+            # modules), whatever the data listener allows: metrics are not for other pages.
             refused = check_site(
                 None if origin is None else origin.encode("utf-8", "replace"),
                 None if site is None else site.encode("utf-8", "replace"),
-                frozenset(),
+                frozenset({f"http://{headers.get('Host', '')}"}),
             )
         if refused is None:
             return await handler(request)

@@ -121,10 +121,10 @@ class CredentialState:
     """How a credential is, for metrics and health. Nothing in it is secret.
 
     ``ready``: a request can be authenticated at once. ``source`` is where its secret comes from (``env``, ``file``,
-    ``exec``), ``source_reads`` how often it was read again by result (``changed``, ``same``, ``failed``), and ``fault``
-    what is wrong with it now, in words; the secret read before stays in use. ``refused``: the upstream, or its token
-    endpoint, refuses what is shown now; ``refusals`` counts. ``succeeded_at`` (Unix seconds) is when the secret was
-    last read or a token last minted.
+    ``exec``), ``place`` that with its name (``env:NAME``, ``file:/path``, ``exec:command``), ``source_reads`` how often
+    it was read again by result (``changed``, ``same``, ``failed``), and ``fault`` what is wrong with it now, in words;
+    the secret read before stays in use. ``refused``: the upstream, or its token endpoint, refuses what is shown now;
+    ``refusals`` counts. ``succeeded_at`` (Unix seconds) is when the secret was last read or a token last minted.
 
     Only for minted tokens: ``expires_at`` (Unix seconds, our clock), ``mints`` by result, ``mint_seconds`` spent on all
     of them and ``last_mint_seconds`` on the last, and ``skew``: how far the token endpoint's clock is ahead of ours in
@@ -143,6 +143,7 @@ class CredentialState:
     mint_seconds: float = 0.0
     last_mint_seconds: float | None = None
     skew: float | None = None
+    place: str = ""
 
 
 class Credential(Protocol):
@@ -603,7 +604,8 @@ class Snapshot:
 
     ``admin_token`` is the SHA-256 digest of what the admin listener asks for before it changes anything. ``files`` are
     those that it was read from, secrets aside: when one changes, so may this. ``listen_mode`` is that of the unix
-    socket where callers connect, if it is one. ``tls``: callers have to speak TLS.
+    socket where callers connect, if it is one. ``tls``: callers have to speak TLS. ``inspector`` is how many of the
+    last requests it keeps; 0: it is off.
     """
 
     listen: Address
@@ -622,6 +624,7 @@ class Snapshot:
     admin_token: bytes | None = field(default=None, repr=False)
     log: LogSettings = field(default_factory=LogSettings)
     spans: SpanSettings | None = None
+    inspector: int = 0
     source: str = "environment"
     files: tuple[str, ...] = ()
     listen_mode: int = PRIVATE

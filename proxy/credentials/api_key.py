@@ -127,6 +127,7 @@ class ApiKey:
         return CredentialState(
             ready=True,
             source=self.live.kind,
+            place=self.live.place,
             succeeded_at=self.live.read_at,
             source_reads=dict(self.live.reads),
             refused=self._clock.monotonic() - self._refused_at < REMEMBERED,

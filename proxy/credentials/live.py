@@ -89,6 +89,11 @@ class LiveSecret:
             case _:
                 assert_never(self._source)
 
+    @property
+    def place(self) -> str:
+        """Where the secret is, without the arguments of a command: ``env:NAME``, ``file:/path``, ``exec:command``."""
+        return str(self._source)
+
     def inherit(self, old: LiveSecret) -> None:
         """Goes on with what another counted, if its secret comes from the same kind of source."""
         if old.kind == self.kind:

@@ -181,6 +181,7 @@ class SessionToken:
         return CredentialState(
             ready=ready,
             source=self.live.kind,
+            place=self.live.place,
             succeeded_at=self._token.minted_wall,
             source_reads=dict(self.live.reads),
             refused=self._token.failure is MintFailure.REFUSED or (not ready and self._token.in_row > 0),
@@ -284,8 +285,7 @@ class SessionToken:
         self._generation += 1
         self._token.failures = self._token.in_row = 0
         self._token.failure = None
-        self._token.not_before = -inf
-        self._token.wanted = True
+        self._token.not_before, self._token.wanted = -inf, True
         self._wake.set()
 
     def _tell(self) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 from proxy.core.errors import MESSAGES, Code
 from proxy.core.model import CallerLimits, SharedLimits, SharedLimitsState, Spawn
 from proxy.limits.leases import PATIENCE, CallAt, Clock, Counts, LeasedPace, Timer
-from proxy.limits.pace import CLOCK_TICK, Pace
+from proxy.limits.pace import CLOCK_TICK, Pace, spell_rate
 from proxy.limits.redis_store import RedisStore
 from proxy.limits.shared import SharedRates
 
@@ -84,6 +84,10 @@ class Gate:
     def waiting(self) -> int:
         """How many wait in line."""
         return len(self._line)
+
+    def left(self) -> int | None:
+        """How many could go now by the rate alone, were they to come; None where there is no rate."""
+        return None if self.limits.rate is None else self._pace.left(self._clock())
 
     def adapt(self, limits: CallerLimits) -> None:
         """New limits. What is in flight still counts; who waits keeps the place and the time that it was given."""
@@ -224,7 +228,7 @@ class Gate:
         turn = pace.turn(now, len(self._line))
         retry_after = 1 if turn is None else max(1, math.ceil(turn - now))
         message = (
-            f"The caller `{self.name}` may send {_spell_rate(limits.rate)}{waited} "
+            f"The caller `{self.name}` may send {spell_rate(limits.rate)}{waited} "
             f"({where}.requests` in the proxy's configuration)."
         )
         return Refusal(Code.RATE_LIMITED, message, retry_after)
@@ -275,6 +279,10 @@ class Gates:
         """How counting together goes; None where each process counts for itself."""
         return None if self._rates is None else self._rates.state()
 
+    def find(self, name: str) -> Gate | None:
+        """The gate of this caller, if it was ever asked."""
+        return self._by_name.get(name)
+
     def waiting(self) -> dict[str, int]:
         """How many wait in line, by caller."""
         return {name: gate.waiting for name, gate in self._by_name.items()}
@@ -289,9 +297,3 @@ class Gates:
 
 def _or_no_limit(concurrent: int | None) -> float:
     return NO_LIMIT if concurrent is None else concurrent
-
-
-def _spell_rate(rate: float) -> str:
-    if rate >= 1:
-        return f"{rate:g} requests a second"
-    return f"{rate * 60:g} requests a minute" if rate * 60 >= 1 else f"{rate * 3600:g} requests an hour"

@@ -138,6 +138,12 @@ class LeasedPace:
             return now
         return self._empty_until + ahead * self.interval if now < self._empty_until else None
 
+    def left(self, now: float) -> int:
+        """How many may go now without another lease; where nobody can be asked, by this process's own count."""
+        if self._falls_back:
+            return 0 if self._unavailable else self._local.left(now)
+        return self._tokens
+
     def look(self) -> None:
         """Somebody is in line for the rate: asks for as many, as soon as that makes sense."""
         if self._asked or self._falls_back or self._wanted() <= self._tokens:

@@ -41,6 +41,13 @@ class Pace:
         """When one with so many ahead of it may go, by the rate alone. None: not known yet, and known soon."""
         return self.ready_at + ahead * self.interval
 
+    def left(self, now: float) -> int:
+        """How many may go now, one after the other."""
+        ready, interval = self.ready_at, self.interval
+        if ready > now or not interval:
+            return 0
+        return int(min(now - ready, self._slack) / interval) + 1
+
     def look(self) -> None:
         """Somebody is in line for the rate. Here time alone helps."""
 
@@ -59,3 +66,10 @@ class Pace:
 
     def close(self) -> None:
         """It is not asked any more."""
+
+
+def spell_rate(rate: float) -> str:
+    """Requests per second, in words."""
+    if rate >= 1:
+        return f"{rate:g} requests a second"
+    return f"{rate * 60:g} requests a minute" if rate * 60 >= 1 else f"{rate * 3600:g} requests an hour"

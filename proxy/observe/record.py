@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from proxy.core.enums import at_hand
 from proxy.core.errors import Code
+from proxy.core.model import Allow, Deny, Local, RequestHead
 
 GONE = 499
 """What is counted and logged, nginx's way, as the status of a request whose caller left before it was answered."""
@@ -30,6 +31,37 @@ class Ending(IntEnum):
         return self.name.lower()
 
 
+class Evidence:
+    """What the inspector can show of one request besides its record: the heads, and what was decided.
+
+    ``received`` is the caller's head as it came, ``answered`` the upstream's with its credential masked, ``returned``
+    what the caller got; empty where there was none. What was sent is made again from ``head``, ``length`` (of the body,
+    as in ``RequestParts``) and ``decision``, so that no credential is kept. ``denied`` is why it was refused or failed.
+    """
+
+    __slots__ = ("answered", "decision", "denied", "head", "length", "received", "returned")
+
+    def __init__(self, received: bytes, head: RequestHead | None, decision: Allow | Local | None, length: int) -> None:
+        self.received = received
+        self.head = head
+        self.decision = decision
+        self.length = length
+        self.denied: Deny | None = None
+        self.answered = b""
+        self.returned = b""
+
+    def answer_here(self, answer: bytes, denied: Deny | None = None) -> None:
+        """This was answered by the proxy itself. Its body is not kept: there may be a token in it."""
+        self.denied = denied
+        self.returned = answer[: answer.find(b"\r\n\r\n") + 4]
+
+    def forget(self) -> None:
+        """Keeps nothing by which a credential of an earlier configuration could be found."""
+        self.decision = None
+        if self.denied is not None:
+            self.denied = Deny(self.denied.code, self.denied.message)
+
+
 class Record:
     """One request. Times are ``time.monotonic()`` seconds (``moment``: Unix time), sizes bytes of bodies or frames.
 
@@ -45,6 +77,7 @@ class Record:
         "credential",
         "ended",
         "ending",
+        "evidence",
         "first_byte",
         "inworld_request_id",
         "messages_in",
@@ -103,3 +136,4 @@ class Record:
         self.span_id = ""
         self.parent_id = ""
         self.recorded = False
+        self.evidence: Evidence | None = None  # there is one while the inspector is on

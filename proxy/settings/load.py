@@ -17,6 +17,7 @@ from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
 from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.credentials import resolve_credentials
+from proxy.settings.inspector import resolve_inspector
 from proxy.settings.limits import resolve_shared_limits
 from proxy.settings.otel import resolve_spans
 from proxy.settings.reading import Reading, read_sections
@@ -168,6 +169,7 @@ def _build(
         ),
         shared_limits=resolve_shared_limits(reading, around, faults),
         admin_token=options.admin_token,
+        inspector=resolve_inspector(reading, faults),
         log=LogSettings(options.log.format, options.log.level, frozenset(options.log.omit)),
         spans=resolve_spans(reading, around, faults),
         source=reading.document.file,

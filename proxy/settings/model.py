@@ -470,6 +470,20 @@ class TlsSettings(Section):
     )
 
 
+class InspectorSection(Section):
+    """`/inspector` on the admin listener: a page that shows live traffic, without bodies and with secrets masked."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description="Whether there is one. Default: only where nobody beyond this machine reaches `admin`; elsewhere "
+        "it needs an `admin_token`, too.",
+        examples=[True],
+    )
+    keep: Count = Field(
+        default=500, description="How many of the last requests it keeps in memory, up to 5000.", examples=[500]
+    )
+
+
 class Configuration(Section):
     """The configuration of the proxy."""
 
@@ -531,9 +545,12 @@ class Configuration(Section):
     limits: LimitsSection = Field(default_factory=LimitsSection, description="Limits of the whole process.")
     admin_token: Digest | None = Field(
         default=None,
-        description="SHA-256 digest of the token that changes something on the admin listener (`POST /reload`) must "
-        "show. Without one, only an admin listener on loopback takes them.",
+        description="SHA-256 digest of the token that `POST /reload` and the inspector on the admin listener ask for. "
+        "Without one, only an admin listener on loopback has them.",
         examples=["sha256:…"],
+    )
+    inspector: InspectorSection = Field(
+        default_factory=InspectorSection, description="`/inspector` on the admin listener: live traffic, in a browser."
     )
     tokens: TokensSettings = Field(
         default_factory=TokensSettings,

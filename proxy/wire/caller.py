@@ -358,39 +358,48 @@ class CallerConnection:
         memo = self._memo
         parts = memo.recall(raw, snapshot, second) if memo is not None else None
         if parts is not None and memo is not None:
-            self._serve(parts, memo.allow, received, moment)
+            self._serve(raw, parts, memo.allow, received, moment)
             return
         self._memo = None
         read = read_request(raw, self.uid)
         if isinstance(read, Deny):
-            record = self._unreadable(received, moment)
+            record = self._strange(raw, received, moment)
             self._refuse(record, read, None, head_only=raw.startswith(b"HEAD "))
             return
         if is_preflight(read.head.method, read.head.noted):
-            self._answer_preflight(read, received, moment)
+            self._answer_preflight(raw, read, received, moment)
             return
         decision = decide(snapshot.policy, read.head, moment)
         if isinstance(decision, Deny):
-            record = self._record(read, received, moment)
+            record = self._record(raw, read, None, received, moment)
             record.caller = None if decision.caller is None else decision.caller.name
             record.operation = None if decision.operation is None else decision.operation.name
             self._refuse(record, decision, read)
             return
         if isinstance(decision, Local):
-            self._serve_local(read, decision, received, moment)
+            self._serve_local(raw, read, decision, received, moment)
             return
         self._memo = remember(raw, snapshot, second, read, decision)
-        self._serve(read, decision, received, moment)
+        self._serve(raw, read, decision, received, moment)
 
-    def _record(self, parts: RequestParts, received: float, moment: float) -> Record:
+    def _record(
+        self, raw: bytes, parts: RequestParts, decision: Allow | Local | None, received: float, moment: float
+    ) -> Record:
         head = parts.head
         record = Record(received, moment, head.method, head.target.partition("?")[0], self.peer)
         self.server.tracing.begin(record, parts.context)
+        trail = self.server.trail
+        if trail.on:
+            record.evidence = trail.evidence(raw, head, decision, parts.length)
         return record
 
-    def _unreadable(self, received: float, moment: float) -> Record:
+    def _strange(self, raw: bytes, received: float, moment: float) -> Record:
+        """Of a request whose head says nothing that can be relied on; ``raw`` is what there is of it."""
         record = Record(received, moment, "OTHER", "", self.peer)
         self.server.tracing.begin(record, NOTHING_SAID)
+        trail = self.server.trail
+        if trail.on:
+            record.evidence = trail.evidence(raw, None, None, 0)
         return record
 
     def _fail_on_bug(self) -> None:
@@ -398,11 +407,11 @@ class CallerConnection:
             self.exchange.abort()
             self.exchange = None
         elif not self._lingering:
-            record = self._unreadable(time.monotonic(), time.time())
+            record = self._strange(b"", time.monotonic(), time.time())
             self._refuse(record, Deny(Code.INTERNAL, MESSAGES[Code.INTERNAL]), None)
 
-    def _serve_local(self, parts: RequestParts, local: Local, received: float, moment: float) -> None:
-        record = self._record(parts, received, moment)
+    def _serve_local(self, raw: bytes, parts: RequestParts, local: Local, received: float, moment: float) -> None:
+        record = self._record(raw, parts, local, received, moment)
         record.caller = local.caller.name
         record.operation = local.operation.name
         code = self.server.no_room_for(record)
@@ -413,8 +422,8 @@ class CallerConnection:
         assert desk is not None  # noqa: S101 - for the type checker; the operation exists only with its desk
         self._start(TokenRequest(self, parts, local, record, desk))
 
-    def _answer_preflight(self, parts: RequestParts, received: float, moment: float) -> None:
-        record = self._record(parts, received, moment)
+    def _answer_preflight(self, raw: bytes, parts: RequestParts, received: float, moment: float) -> None:
+        record = self._record(raw, parts, None, received, moment)
         preflight = decide_preflight(self.server.snapshot.policy, parts.head)
         if isinstance(preflight, Deny) or parts.length:
             deny = preflight if isinstance(preflight, Deny) else Deny(Code.BAD_REQUEST, "A preflight has no body.")
@@ -422,11 +431,14 @@ class CallerConnection:
             return
         record.status = 204
         keep = parts.keep_alive and not self.server.draining
-        self.write(preflight_answer(preflight, close=not keep, more=request_id_line(record.request_id)))
+        out = preflight_answer(preflight, close=not keep, more=request_id_line(record.request_id))
+        if record.evidence is not None:
+            record.evidence.answer_here(out)
+        self.write(out)
         self._finish(record, keep=keep)
 
-    def _serve(self, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
-        record = self._record(parts, received, moment)
+    def _serve(self, raw: bytes, parts: RequestParts, allow: Allow, received: float, moment: float) -> None:
+        record = self._record(raw, parts, allow, received, moment)
         record.caller = allow.caller.name
         record.operation = allow.operation.name
         record.upstream = allow.route.upstream.name
@@ -484,7 +496,10 @@ class CallerConnection:
         more = request_id_line(record.request_id)
         if parts is not None:
             more += response_lines(parts.head.noted, self.server.snapshot.policy.origins)
-        self.write(answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more))
+        out = answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more)
+        if record.evidence is not None:
+            record.evidence.answer_here(out, deny)
+        self.write(out)
         self._finish(record, keep=keep)
 
     def _finish(self, record: Record, *, keep: bool) -> None:
@@ -498,6 +513,8 @@ class CallerConnection:
     def _turn_away(self, code: Code) -> None:
         """One connection too many: it is told so before it asks, and closed."""
         self.server.metrics.on_connection_refused(code.value)
+        if self.server.trail.on:
+            self.server.trail.count_reason(code, None, moment=time.time())
         self.write(answer(Deny(code, MESSAGES[code]), close=True, head_only=False, retry_after=1))
         self._close()
 
@@ -505,7 +522,7 @@ class CallerConnection:
         """Refuses a request whose head never became readable."""
         self._pending = b""
         self.server.metrics.on_begin()
-        record = self._unreadable(time.monotonic(), time.time())
+        record = self._strange(b"", time.monotonic(), time.time())
         self._refuse(record, Deny(code, message or MESSAGES[code]), None)
 
     def _close(self) -> None:

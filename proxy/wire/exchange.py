@@ -20,6 +20,7 @@ from proxy.credentials.reflection import without_credential
 from proxy.credentials.refusal import says_refused, without_echo
 from proxy.limits.gate import Gate, Refusal
 from proxy.observe.record import GONE, Ending, Record
+from proxy.observe.trail import LONGEST_KEPT
 from proxy.wire.answer import (
     CONTINUE,
     answer,
@@ -285,6 +286,8 @@ class Exchange:
         """The upstream's final head, and what arrived with it."""
         record = self._record
         record.first_byte = time.monotonic()
+        if record.evidence is not None and len(response.raw) <= LONGEST_KEPT:
+            record.evidence.answered = without_credential(response.raw, self._authorization)
         if response.status == 101:
             self._switch(response, body)
             return
@@ -347,7 +350,11 @@ class Exchange:
         more = request_id_line(self._record.request_id)
         if b"origin" in self._parts.head.noted:
             more += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
-        return self._scrub(response_bytes(response, framing=framing, more=more, connection=connection))
+        out = self._scrub(response_bytes(response, framing=framing, more=more, connection=connection))
+        evidence = self._record.evidence
+        if evidence is not None and len(out) <= LONGEST_KEPT:
+            evidence.returned = out
+        return out
 
     def _scrub(self, data: bytes) -> bytes:
         """Without the credential, should the upstream have repeated it."""
@@ -423,7 +430,15 @@ class Exchange:
         self._over = True
         upstream.exchange = None
         self._pool.release(upstream)
-        self._caller.write(self._scrub(switch_bytes(response, self._allow, request_id_line(self._record.request_id))))
+        switch = self._scrub(switch_bytes(response, self._allow, request_id_line(self._record.request_id)))
+        evidence = self._record.evidence
+        if evidence is not None:
+            # Heads of open WebSockets take room, too: they are kept of as many as of requests that are over.
+            if len(self._server.tunnels) >= self._server.trail.keep or len(switch) > LONGEST_KEPT:
+                self._record.evidence = None
+            else:
+                evidence.returned = switch
+        self._caller.write(switch)
         transport, early_in = self._caller.leave_to_tunnel()
         shown = (self._allow.route.credential, self._authorization)
         gate, self._gate = self._gate, None
@@ -558,6 +573,8 @@ class Exchange:
         more = request_id_line(record.request_id)
         more += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
         answered = answer(deny, close=not keep, head_only=head_only, retry_after=retry_after, more=more)
+        if record.evidence is not None:
+            record.evidence.answer_here(answered, deny)
         self._caller.write(answered)
         self._end()
         self._caller.on_exchange_over(keep=keep)

@@ -75,11 +75,17 @@ class RequestParts:
 
 
 class ResponseHead:
-    """The upstream's head: ``kept`` lines may cross, ``noted`` are read here. ``version`` is 10 or 11."""
+    """The upstream's head: ``kept`` lines may cross, ``noted`` are read here, ``raw`` is all of it as it came.
 
-    __slots__ = ("kept", "noted", "reason", "status", "version")
+    ``version`` is 10 or 11.
+    """
 
-    def __init__(self, version: int, status: int, reason: bytes, kept: list[bytes], noted: dict[bytes, bytes]) -> None:
+    __slots__ = ("kept", "noted", "raw", "reason", "status", "version")
+
+    def __init__(
+        self, raw: bytes, version: int, status: int, reason: bytes, kept: list[bytes], noted: dict[bytes, bytes]
+    ) -> None:
+        self.raw = raw
         self.version = version
         self.status = status
         self.reason = reason
@@ -149,7 +155,7 @@ def read_response(data: bytes) -> ResponseHead | None:
     if repeated is not None or (b"transfer-encoding" in noted and _has_tabbed_coding(data)):
         return None
     version, status, reason = first
-    return ResponseHead(version, status, reason, kept, noted)
+    return ResponseHead(data, version, status, reason, kept, noted)
 
 
 def _cut(data: bytes) -> list[bytes] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Mapping
 
 from proxy.core.errors import Code
 from proxy.core.model import Credential, CredentialUnavailable, SizeLimits, Spawn, TimeLimits, Upstream
@@ -117,6 +118,14 @@ class Pool:
         """No reuse from now on: idle connections close, active ones when their exchange is over."""
         self._closed = True
         self.drop_idle()
+
+
+def count_connections(pools: Mapping[str, Pool]) -> dict[tuple[str, str], int]:
+    """The connections of these pools, by upstream and state (``active``, ``idle``)."""
+    counts = {}
+    for name, pool in pools.items():
+        counts[name, "active"], counts[name, "idle"] = pool.count()
+    return counts
 
 
 async def prepare(credential: Credential, pool: Pool) -> tuple[bytes, UpstreamConnection]:

@@ -17,12 +17,13 @@ from proxy.observe.log import RequestLog
 from proxy.observe.metrics import Metrics
 from proxy.observe.record import Record
 from proxy.observe.tracing import Tracing
+from proxy.observe.trail import Trail
 from proxy.wire.caller import CallerConnection
 from proxy.wire.closing import STEP
 from proxy.wire.deadlines import Deadlines
 from proxy.wire.leaving import LeaveWatch
 from proxy.wire.listener import Listener
-from proxy.wire.pool import Pool
+from proxy.wire.pool import Pool, count_connections
 from proxy.wire.secure_caller import new_caller
 from proxy.wire.tunnel import GOING_AWAY, NOT_PERMITTED, Tunnel
 
@@ -53,6 +54,7 @@ class DataServer:
         self.metrics = metrics
         self.log = log
         self.tracing = Tracing(snapshot, metrics.spans)
+        self.trail = Trail(snapshot.inspector)
         self.loop = loop
         self.deadlines = Deadlines(loop)
         self.leaving = LeaveWatch(loop)
@@ -71,7 +73,7 @@ class DataServer:
         self._configure_pools()
         self._addresses: dict[str, int] = {}
         self._retired: list[_Kept] = []
-        metrics.upstream_connections = self._count_upstream_connections
+        metrics.upstream_connections = lambda: count_connections(self.pools)
         metrics.callers_waiting = self.gates.waiting
         metrics.shared_limits = self.gates.shared_state
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,6 +120,7 @@ class DataServer:
         self.gates.share(snapshot.shared_limits, self.spawn)
         self.log.configure(snapshot.log)
         self.tracing.configure(snapshot)
+        self.trail.configure(snapshot.inspector)
         # Who stands in line was let through before, and waits as long as that configuration said.
         queues = [caller.limits.queue for caller in old.callers.values() if caller.limits is not None]
         needed = RETIRED_FOR + max(queues, default=0.0)
@@ -182,6 +185,8 @@ class DataServer:
         self.metrics.on_end(record)
         self.log.write(record)
         self.tracing.end(record)
+        if self.trail.on:
+            self.trail.add(record)
         if record.websocket:
             self.websockets -= 1
         if self.draining:
@@ -221,12 +226,6 @@ class DataServer:
             del self._addresses[peer]
         self._look_whether_idle()
 
-    def _count_upstream_connections(self) -> dict[tuple[str, str], int]:
-        counts = {}
-        for name, pool in self.pools.items():
-            counts[name, "active"], counts[name, "idle"] = pool.count()
-        return counts
-
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -262,6 +261,7 @@ class DataServer:
         for each in ended:
             each.close()
         self._retired = [each for each in self._retired if not _has(ended, each)]
+        self.trail.forget(self.adopted_at)
         for tunnel in self.tunnels:
             tunnel.forget(ended)
 

@@ -167,7 +167,7 @@ class TokenRequest:
         self._record.first_byte = time.monotonic()
         self._record.status = 200
         self._record.response_bytes = len(content)
-        self._finish(json_answer(content, close=not keep, more=self._more()), keep=keep)
+        self._finish(json_answer(content, close=not keep, more=self._more()), None, keep=keep)
 
     def _refuse(self, code: Code, message: str, *, retry_after: int | None = None) -> None:
         if self._over:
@@ -178,9 +178,8 @@ class TokenRequest:
         self._record.ending = Ending.FAILED if self._record.status >= 500 else Ending.REFUSED
         keep = self._keeps() and self.request_done
         deny = Deny(code, message, operation, self._local.caller, None, operation.errors)
-        self._finish(
-            answer(deny, close=not keep, head_only=False, retry_after=retry_after, more=self._more()), keep=keep
-        )
+        out = answer(deny, close=not keep, head_only=False, retry_after=retry_after, more=self._more())
+        self._finish(out, deny, keep=keep)
 
     def _keeps(self) -> bool:
         return self._parts.keep_alive and not self._caller.server.draining
@@ -190,7 +189,9 @@ class TokenRequest:
             self._parts.head.noted, self._caller.server.snapshot.policy.origins
         )
 
-    def _finish(self, out: bytes, *, keep: bool) -> None:
+    def _finish(self, out: bytes, denied: Deny | None, *, keep: bool) -> None:
+        if self._record.evidence is not None:
+            self._record.evidence.answer_here(out, denied)
         self._caller.write(out)
         self._end()
         self._caller.on_exchange_over(keep=keep)

@@ -224,6 +224,9 @@ class Tunnel:
         if credential is not None and any(credential is each for each in ended):
             self._credential = None
             self._line = b""
+        evidence = self.record.evidence
+        if evidence is not None and self.record.received <= self._server.adopted_at:
+            evidence.forget()
 
     def close(self, status: int, code: Code) -> None:
         """Ends it with a Close frame to the caller and to the upstream as soon as a frame ends, else by force."""

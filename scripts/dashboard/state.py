@@ -224,6 +224,19 @@ def connections(of: Families) -> list[Panel]:
             },
             "Accepting waits while descriptors are short.",
         ),
+        Panel(
+            "TLS handshakes",
+            "cps",
+            {"{{result}}": of.rate("caller_tls_handshakes", "result")},
+            "With callers, where the listener speaks TLS.",
+        ),
+        Panel(
+            "Certificate left",
+            "s",
+            {"{{instance}}": of.until("listener_certificate_expiry_timestamp_seconds", "instance")},
+            "Until the listener's certificate expires; the files are read again when they change.",
+            signed=True,
+        ),
     ]
 
 
@@ -290,6 +303,13 @@ def process(of: Families) -> list[Panel]:
             "s",
             {"{{instance}}": of.since("configuration_loaded_timestamp_seconds", "instance")},
             "Since it was read.",
+            width=6,
+        ),
+        Panel(
+            "Spans",
+            "short",
+            {"{{result}}": of.increase("otel_spans", "result")},
+            "Requests told to the collector of `otel`, and those that could not be.",
             width=6,
         ),
     ]

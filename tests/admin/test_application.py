@@ -155,6 +155,8 @@ async def test_the_data_listener_does_not_serve_these_paths(admin: Admin, path: 
 READ_ONLY = frozenset({"/metrics", "/healthz", "/readyz", "/"})
 """Paths whose answer to GET changes nothing: a page can make a browser send that from anywhere."""
 ELSEWHERE = frozenset({"/metrics", "/healthz", "/readyz"})
+INSPECTOR = frozenset({"/inspector", "/inspector/{name}", "/inspector/events", "/inspector/requests/{number}"})
+"""They are there in every configuration, and 404 while the inspector is off, as it is here (``test_inspector.py``)."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -186,18 +188,21 @@ async def test_whatever_answers_a_get_is_known_to_change_nothing(
     here = admin.proxy.server.snapshot.admin.is_loopback
     routes = {(route.method, route.resource.canonical) for route in admin.routes if route.resource is not None}
     paths = READ_ONLY if here else ELSEWHERE
-    assert routes == {(method, path) for method in ("GET", "HEAD") for path in paths} | {("*", "/reload")}
+    known = {(method, path) for method in ("GET", "HEAD") for path in paths} | {("*", path) for path in INSPECTOR}
+    assert routes == known | {("*", "/reload")}
     before = admin.proxy.server.snapshot
     for path in sorted(path for _, path in routes):
         got = await admin.ask(request(f"GET {path}"))
-        assert got.head.status == (200 if path in paths else 405 if here else 404), path
+        off = path in INSPECTOR
+        assert got.head.status == (200 if path in paths else 405 if here and not off else 404), path
     assert reloads.asked == []
     assert admin.proxy.server.snapshot is before
     assert not admin.proxy.server.draining
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("path", [*sorted(READ_ONLY), "/reload", "/token", "/tts/v1/voice", "/nothing"])
+@pytest.mark.parametrize("path", [*sorted(READ_ONLY), "/reload", "/token", "/tts/v1/voice", "/nothing", "/inspector",
+                                  "/inspector/events"])  # fmt: skip
 @pytest.mark.parametrize("host", ["127.0.0.1", "rebind.evil:9464"])
 async def test_elsewhere_and_without_a_token_of_the_operators_three_paths_are_read_and_nothing_else_is_there(
     proxies: Proxies, stack: AsyncExitStack, reloads: _Reloads, path: str, method: str, host: str

@@ -82,6 +82,10 @@ CASES: dict[str, tuple[Series, Series]] = {
         {f"{P}credential_expiry_timestamp_seconds{{{CREDENTIAL}}}": "2500x60"},
         {f"{P}credential_expiry_timestamp_seconds{{{CREDENTIAL}}}": "3000+60x60"},
     ),
+    "InworldProxyCertificateExpiring": (
+        {f"{P}listener_certificate_expiry_timestamp_seconds{{{JOB}}}": "600000x60"},
+        {f"{P}listener_certificate_expiry_timestamp_seconds{{{JOB}}}": "700000x60"},
+    ),
     "InworldProxyMintsFailing": (
         {f'{P}credential_mints_total{{{CREDENTIAL}, result="unavailable"}}': "0+1x60"},
         {f'{P}credential_mints_total{{{CREDENTIAL}, result="success"}}': "0+1x60",

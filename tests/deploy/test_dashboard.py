@@ -32,8 +32,10 @@ QUIET = {
     "Cut after the head, and would-be refusals", "Errors", "Open WebSockets", "Messages", "Lifetime", "Token left",
     "Time of a mint", "Mints", "Clock skew", "Reads of sources", "Key sets", "Credentials in answers",
     "Waiting in line", "Time in line", "Limited", "Shared limits", "Leases", "Requests while Redis is gone",
+    "TLS handshakes", "Certificate left", "Spans",
 }  # fmt: skip
-"""Panels that are empty while nothing goes wrong and nobody has limits, session tokens or WebSockets."""
+"""Panels that are empty while nothing goes wrong and nobody has limits, session tokens, WebSockets, TLS or a
+collector."""
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,7 @@ time: {{head: 3s, tls: 7s, total: 1h, tunnel_idle: 30m, drain: 5}}
 limits: {{connections: 500, connections_per_address: none, in_flight: 90, tunnels: 40, shared: "redis://:pw@r:6379/0",
           shared_failure: closed}}
 admin_token: {ONE}
+inspector: {{enabled: true, keep: 70}}
 size: {{line: 4KiB, head: 16KiB, body: 512MB}}
 log: {{format: off, level: refused, omit: [path, peer]}}
 """
@@ -138,9 +139,30 @@ def test_everything_that_can_be_said_arrives_in_the_snapshot(load: Load) -> None
     assert snapshot.shared_limits == SharedLimits("redis://:pw@r:6379/0", fail_open=False)
     assert "pw" not in repr(snapshot)
     assert snapshot.admin_token == bytes.fromhex(ONE.removeprefix("sha256:"))
+    assert snapshot.inspector == 70
     assert [Path(file).name for file in snapshot.files] == ["proxy.yaml"]
     assert snapshot.size == SizeLimits(line=4096, head=16384, body=512_000_000)
     assert snapshot.log == LogSettings(LogFormat.OFF, LogLevel.REFUSED, frozenset({"path", "peer"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "keeps"),
+    [
+        ("", 500),
+        ("admin: 127.0.0.1:0", 500),
+        ("admin: unix:/run/admin.sock", 500),
+        ("admin: 0.0.0.0:9464", 0),
+        ("admin: 10.1.2.3:9464\ninspector: {keep: 9}", 0),
+        ("inspector: {enabled: false}", 0),
+        ("inspector: {keep: 9}", 9),
+        (f"admin: 0.0.0.0:9464\nadmin_token: {ONE}", 0),
+        (f"admin: 0.0.0.0:9464\nadmin_token: {ONE}\ninspector: {{enabled: true}}", 500),
+    ],
+)
+def test_the_inspector_is_on_where_nobody_else_reaches_it_or_where_it_asks_for_a_token(
+    load: Load, text: str, keeps: int
+) -> None:
+    assert load(text + "\nmode: enforce\n").inspector == keeps
 
 
 def test_the_first_route_that_matches_wins(load: Load) -> None:

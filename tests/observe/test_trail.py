@@ -1,0 +1,83 @@
+"""The ring of the last requests: numbered, bounded, resized while it is used; and reasons counted, bounded too."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.errors import Code
+from proxy.observe.record import Evidence, Record
+from proxy.observe.trail import LONGEST_KEPT, MOST_REASONS, Trail
+
+
+def record(path: str = "/", code: Code | None = None, operation: str | None = None, moment: float = 1.0) -> Record:
+    made = Record(1.0, moment, "GET", path, "127.0.0.1")
+    made.code, made.operation = code, operation
+    return made
+
+
+def paths(trail: Trail, number: int = 0, most: int = 0) -> list[str]:
+    return [each.path for each in trail.after(number, most)]
+
+
+def test_the_last_ones_are_kept_under_their_numbers() -> None:
+    trail = Trail(3)
+    for number in range(1, 6):
+        trail.add(record(str(number)))
+    assert (trail.count, paths(trail), paths(trail, 4), paths(trail, 0, 2), paths(trail, 5)) == (
+        5, ["3", "4", "5"], ["5"], ["4", "5"], []
+    )  # fmt: skip
+    assert [found.path if (found := trail.find(number)) else None for number in range(-1, 8)] == [
+        None, None, None, None, "3", "4", "5", None, None
+    ]  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 7) | st.none(), max_size=60))
+def test_however_it_is_resized_what_is_kept_are_the_newest_under_their_numbers(steps: list[int | None]) -> None:
+    """None: one more request; a number: so many are kept from now on."""
+    trail, kept, keep, count = Trail(4), list[int](), 4, 0
+    for step in steps:
+        if step is None:
+            if trail.on:
+                count += 1
+                trail.add(record(str(count)))
+                kept = [*kept, count][-keep:]
+        else:
+            trail.configure(step)
+            keep, kept = step, kept[-step:] if step else []
+        assert (trail.on, trail.count, paths(trail)) == (keep > 0, count, list(map(str, kept)))
+        for number in range(count + 2):
+            found = trail.find(number)
+            assert (None if found is None else found.path) == (str(number) if number in kept else None)
+
+
+def test_reasons_are_counted_and_the_newest_is_the_last() -> None:
+    trail = Trail(1)
+    for code, operation, moment in ((Code.NO_ROUTE, "a", 1.0), (Code.DRAINING, None, 2.0), (Code.NO_ROUTE, "a", 3.0)):
+        trail.add(record(code=code, operation=operation, moment=moment))
+    trail.count_reason(Code.ADDRESS_LIMITED, None, moment=4.0)
+    told = [(key[0], key[1], reason.count, reason.last) for key, reason in trail.reasons.items()]
+    assert told == [
+        (Code.DRAINING, None, 1, 2.0), (Code.NO_ROUTE, "a", 2, 3.0), (Code.ADDRESS_LIMITED, None, 1, 4.0)
+    ]  # fmt: skip
+
+
+def test_reasons_are_bounded_and_the_one_not_seen_for_longest_makes_room() -> None:
+    trail = Trail(1)
+    for number in range(MOST_REASONS + 1):
+        trail.add(record(code=Code.NO_ROUTE, operation=f"op{number}"))
+    assert len(trail.reasons) == MOST_REASONS
+    assert (Code.NO_ROUTE, "op0", None, False) not in trail.reasons
+    assert (Code.NO_ROUTE, f"op{MOST_REASONS}", None, False) in trail.reasons
+
+
+@pytest.mark.parametrize(("size", "kept"), [(LONGEST_KEPT, True), (LONGEST_KEPT + 1, False)])
+def test_a_head_is_kept_up_to_a_size(size: int, kept: bool) -> None:
+    assert bool(Trail(1).evidence(b"x" * size, None, None, 0).received) == kept
+
+
+def test_of_an_answer_made_here_the_body_is_not_kept_because_there_may_be_a_token_in_it() -> None:
+    evidence = Evidence(b"", None, None, 0)
+    evidence.answer_here(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"token": "t"}')
+    assert evidence.returned == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
