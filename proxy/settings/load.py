@@ -1,7 +1,7 @@
 """``load_settings()``: file, environment and command line in; one frozen ``Snapshot`` or all the faults out.
 
-What belongs here: the order of the steps, what is assumed when nothing is said, and the checks between sections that
-are about the listeners. What does not: how a section or a value is read (``reading.py``, ``fields.py``).
+What belongs here: the order of the steps, and what is assumed when nothing is said. What does not: how a section or a
+value is read (``reading.py``, ``fields.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from proxy.document import Document, Fault, KeyPath, Place, read_document
 from proxy.settings.credentials import resolve_credentials
 from proxy.settings.inspector import resolve_inspector
 from proxy.settings.limits import resolve_shared_limits
+from proxy.settings.listeners import ANY, check_addresses, check_listeners
 from proxy.settings.otel import resolve_spans
 from proxy.settings.reading import Reading, read_sections
 from proxy.settings.resolve import (
@@ -39,7 +40,6 @@ ENVIRONMENT = "environment"
 COMMAND_LINE = "command line"
 DEFAULT_CREDENTIAL = "default"
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
-_ANY = frozenset({"0.0.0.0", "::"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def load_settings(
     around = Surroundings(folder, environ, read_key, [*map(Path, files)])
     reading = read_sections(document, faults)
     if keep is not None:
-        _check_addresses(reading, keep, faults)
+        check_addresses(reading, keep, faults)
     snapshot = _build(reading, around, overrides, faults, keep)
     if faults:
         order = {
@@ -135,7 +135,7 @@ def _build(
         reading, callers, around, faults, keep=keep.key_sets if keep else {}
     )
     tls = resolve_tls(reading, around, faults, keep=keep.tls if keep else None) if overrides.listens else None
-    _check_listeners(reading, faults)
+    check_listeners(reading, faults)
     _check_sizes(reading, faults)
     by_operation = MappingProxyType(table.by_operation)
     policy = Policy(
@@ -189,7 +189,7 @@ def accepted_hosts(listen: Address, configured: tuple[str, ...]) -> frozenset[st
         return None
     own = (
         frozenset()
-        if listen.host in _ANY or listen.path is not None
+        if listen.host in ANY or listen.path is not None
         else frozenset({f"[{listen.host}]" if ":" in listen.host else listen.host})
     )
     return LOOPBACK_NAMES | own | frozenset(configured)
@@ -253,47 +253,6 @@ def _with_overrides(document: Document, overrides: Overrides, faults: list[Fault
             whole_path = (section, next(iter(entries)), *path)
             document = document.with_value(whole_path, value, Place(COMMAND_LINE, label=option))
     return document
-
-
-def _check_listeners(reading: Reading, faults: list[Fault]) -> None:
-    options = reading.options.settings
-    if not options.listen.is_loopback and not reading.callers and not _names_callers(reading):
-        found = f"`{options.listen}`, which others can reach, without `callers`"
-        remedy = f"declare who may call under `callers`, or listen on `127.0.0.1:{options.listen.port}`"
-        faults.append(reading.document.fault(("listen",), found, remedy))
-    if reading.options.whole and _collide(options.listen, options.admin):
-        path = ("admin",) if ("admin",) in reading.document.places else ("listen",)
-        at, other = (options.admin, "listen") if path == ("admin",) else (options.listen, "admin")
-        found = f"`{at}`, where `{other}` is already"
-        remedy = "choose another port" if options.listen.path is None else "choose another path"
-        faults.append(reading.document.fault(path, found, remedy))
-    if reading.options.whole and options.listen_mode is not None and options.listen.path is None:
-        found = f"who may connect to a unix socket, while callers connect to `{options.listen}`"
-        remedy = "remove it, or listen on a unix socket: `listen: unix:/run/inworld-proxy/proxy.sock`"
-        faults.append(reading.document.fault(("listen_mode",), found, remedy))
-
-
-def _check_addresses(reading: Reading, keep: Snapshot, faults: list[Fault]) -> None:
-    options = reading.options.settings
-    for name, told, now in (("listen", options.listen, keep.listen), ("admin", options.admin, keep.admin)):
-        if reading.options.whole and told != now:
-            found = f"`{told}`, while the proxy listens at `{now}`"
-            faults.append(reading.document.fault((name,), found, "restart the proxy to move it, or change it back"))
-    if reading.options.whole and (options.listen_mode or PRIVATE) != keep.listen_mode:
-        found = f"another mode than that of the socket, which is `0{keep.listen_mode:o}`"
-        faults.append(reading.document.fault(("listen_mode",), found, "restart the proxy to change it"))
-
-
-def _names_callers(reading: Reading) -> bool:
-    # `callers:` that cannot be read has its own fault; that nobody is declared is then not known.
-    return isinstance(reading.document.value, dict) and "callers" in reading.document.value
-
-
-def _collide(one: Address, other: Address) -> bool:
-    if one.path is not None or other.path is not None:
-        return one.path == other.path
-    hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
-    return one.port == other.port != 0 and (len(hosts) == 1 or bool(hosts & _ANY))
 
 
 def _check_sizes(reading: Reading, faults: list[Fault]) -> None:
