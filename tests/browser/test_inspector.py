@@ -33,6 +33,7 @@ from tests.clients.processes import (
     credential,
     environment,
     needed,
+    needed_program,
 )
 from tests.secrets_watch import WATCH
 
@@ -58,6 +59,8 @@ TABS = ("traffic", "tunnels", "credentials", "callers", "refusals")
 
 Opened = Callable[..., Any]
 """Opens the page of a proxy; options are those of a browser context."""
+Started = Callable[..., Inspected]
+"""Starts another proxy, for one test: with the configuration above, but for what is named."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,19 @@ def proxy(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert started.process.end() == 0
     said = "".join(started.process.out + started.process.err)
     assert not [secret for secret in CLIENT_SECRETS if secret in said]
+
+
+@pytest.fixture
+def started(sandbox: Sandbox, tmp_path: Path) -> Iterator[Started]:
+    begun: list[Inspected] = []
+
+    def start(**instead: Any) -> Inspected:
+        told = {name: value for name, value in (CONFIGURATION | instead).items() if value is not None}
+        begun.append(Inspected(sandbox, tmp_path / f"{len(begun)}.yaml", told))
+        return begun[-1]
+
+    yield start
+    assert [each.process.end() for each in begun] == [0] * len(begun)
 
 
 @pytest.fixture(scope="module")
@@ -128,26 +144,26 @@ def overflow(page: Any) -> int:
 
 
 def test_an_empty_page_says_how_to_fill_it_and_the_command_does(
-    sandbox: Sandbox, tmp_path: Path, opened: Opened
+    started: Started, opened: Opened, unused_tcp_port: int
 ) -> None:
-    proxy = Inspected(
-        sandbox, tmp_path / "proxy.yaml", {name: told for name, told in CONFIGURATION.items() if name != "callers"}
-    )
-    page = opened(proxy.page)
+    curl = needed_program("curl")
+    page = opened(started(listen=f"127.0.0.1:{unused_tcp_port}", callers=None).page)
     said = page.locator("#nothing")
     expect(said).to_contain_text("Nothing yet. Try: curl -i http://127.0.0.1:")
+    program, *arguments = shlex.split(said.locator("code").inner_text())
+    assert program == "curl"
     picture(page, "empty")
     for tab, empty in (("tunnels", "No WebSocket is open."), ("callers", "Declare them under callers."),
                        ("refusals", "Nothing was refused since the start.")):  # fmt: skip
         page.click(f"#tab-{tab}")
         expect(page.locator(f"#{tab} .empty")).to_contain_text(empty)
     page.click("#tab-traffic")
-    assert proxy.ask("GET", "/").status == 404
+    subprocess.run([curl, "-sS", "--noproxy", "*", *arguments], timeout=PATIENCE, check=True, capture_output=True)
     expect(rows(page)).to_have_count(1)
+    expect(rows(page).locator(".status")).to_have_text("404 no_operation")
     expect(said).to_be_hidden()
     page.fill("#filter", "no-such-thing")
     expect(said).to_have_text("No request matches. Escape in the filter clears it.")
-    proxy.process.end()
 
 
 def test_requests_appear_as_they_happen_and_refusals_say_what_to_change(proxy: Inspected, opened: Opened) -> None:
@@ -224,6 +240,20 @@ def test_a_command_can_be_copied_without_the_clipboards_permission(proxy: Inspec
     page.locator("#detail").get_by_role("button", name="Copy").click()
     expect(page.locator("#detail").get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("String(getSelection())") == page.locator("#detail pre").inner_text()
+
+
+def test_of_a_request_that_the_proxy_forgot_the_row_is_left(started: Started, opened: Opened) -> None:
+    proxy = started(inspector={"keep": 1})
+    page = opened(proxy.page, faulty=True)
+    for path in ("/v1/forgotten", "/v1/kept"):
+        assert proxy.ask("GET", path, Authorization=bearer(STUDIO)).status == 404
+        expect(rows(page).first).to_contain_text(path)
+    rows(page).nth(1).click()
+    detail = page.locator("#detail")
+    expect(detail.locator(".fault")).to_have_text(
+        "This request is not kept any more; the inspector keeps 1 (inspector.keep)."
+    )
+    expect(detail).to_contain_text("refused: no_operation")
 
 
 def test_everything_is_reached_by_keys_alone(proxy: Inspected, opened: Opened) -> None:
@@ -434,7 +464,7 @@ def test_hostile_texts_stay_texts(proxy: Inspected, opened: Opened) -> None:
         rows(page).first.click()
         expect(page.locator("#detail")).to_contain_text("onerror=\"document.title='taken'\"")
         assert page.locator("#content img, #content script").count() == 0
-    state, row = hostile(page.request, proxy)
+    state, row = hostile()
     stream = "".join(f"event: {name}\ndata: {json.dumps(value)}\n\n" for name, value in
                      (("state", state), ("requests", {"rows": [row], "skipped": 0})))  # fmt: skip
     page = opened("about:blank", ready=None)
@@ -455,7 +485,7 @@ def test_hostile_texts_stay_texts(proxy: Inspected, opened: Opened) -> None:
     assert page.title() == "Inspector"
 
 
-def hostile(client: Any, proxy: Inspected) -> tuple[dict[str, Any], dict[str, Any]]:
+def hostile() -> tuple[dict[str, Any], dict[str, Any]]:
     """A state and a row in which every text is markup."""
     answers = {"series": {name: [1] for name in ("seconds", "requests", "refused", "p50_ms", "p99_ms", "tunnels")}
                | {"step_s": 1}}  # fmt: skip
@@ -476,11 +506,9 @@ def hostile(client: Any, proxy: Inspected) -> tuple[dict[str, Any], dict[str, An
     return state | answers, row
 
 
-def test_a_proxy_that_goes_and_comes_back_is_followed(
-    sandbox: Sandbox, tmp_path: Path, opened: Opened, unused_tcp_port_factory: Callable[[], int]
-) -> None:
-    addresses = {"admin": f"127.0.0.1:{unused_tcp_port_factory()}", "time": {"drain": "3s"}}
-    proxy = Inspected(sandbox, tmp_path / "one.yaml", CONFIGURATION | addresses)
+def test_a_proxy_that_goes_and_comes_back_is_followed(started: Started, opened: Opened, unused_tcp_port: int) -> None:
+    addresses = {"admin": f"127.0.0.1:{unused_tcp_port}", "time": {"drain": "3s"}}
+    proxy = started(**addresses)
     page = opened(proxy.page, faulty=True)
     assert proxy.ask("GET", "/v1/of-the-first", Authorization=bearer(STUDIO)).status == 404
     expect(rows(page).first).to_contain_text("/v1/of-the-first")
@@ -494,21 +522,17 @@ def test_a_proxy_that_goes_and_comes_back_is_followed(
     proxy.process.end()
     expect(page.locator("#notice")).to_contain_text("Disconnected.")
     picture(page, "disconnected")
-    again = Inspected(sandbox, tmp_path / "two.yaml", CONFIGURATION | addresses)
+    again = started(**addresses)
     page.locator("#again").dispatch_event("click")  # it may have come back by itself before
     expect(page.locator("#link")).to_have_text("live")
     expect(page.locator("#notice")).to_be_hidden()
     assert again.ask("GET", "/v1/of-the-second", Authorization=bearer(STUDIO)).status == 404
     expect(rows(page)).to_have_count(1)
     expect(rows(page).first).to_contain_text("/v1/of-the-second")
-    again.process.end()
 
 
-def test_with_an_admin_token_the_page_asks_for_it_and_keeps_it_nowhere(
-    sandbox: Sandbox, tmp_path: Path, opened: Opened
-) -> None:
-    digest = spell_digest(digest_token(ADMIN_TOKEN.encode()))
-    proxy = Inspected(sandbox, tmp_path / "proxy.yaml", {**CONFIGURATION, "admin_token": digest})
+def test_with_an_admin_token_the_page_asks_for_it_and_keeps_it_nowhere(started: Started, opened: Opened) -> None:
+    proxy = started(admin_token=spell_digest(digest_token(ADMIN_TOKEN.encode())))
     assert proxy.ask("GET", "/v1/asked-before", Authorization=bearer(STUDIO)).status == 404
     page = opened(proxy.page, ready="token wanted", faulty=True)
     expect(page.locator("#content")).to_be_hidden()
@@ -531,11 +555,10 @@ def test_with_an_admin_token_the_page_asks_for_it_and_keeps_it_nowhere(
     assert ADMIN_TOKEN not in page.url + page.content()
     page.reload()
     expect(page.locator("#link")).to_have_text("token wanted")
-    proxy.process.end()
 
 
-def test_what_only_audit_lets_through_is_shown_as_such(sandbox: Sandbox, tmp_path: Path, opened: Opened) -> None:
-    proxy = Inspected(sandbox, tmp_path / "proxy.yaml", {**CONFIGURATION, "mode": "audit"})
+def test_what_only_audit_lets_through_is_shown_as_such(started: Started, opened: Opened) -> None:
+    proxy = started(mode="audit")
     page = opened(proxy.page)
     proxy.ask("POST", "/tts/v1/voice", {}, Authorization=bearer(READER))
     expect(rows(page).first.locator(".word")).to_have_text("audit: operation_not_granted")
@@ -545,7 +568,6 @@ def test_what_only_audit_lets_through_is_shown_as_such(sandbox: Sandbox, tmp_pat
     page.keyboard.press("5")
     expect(page.locator("#refusals tbody tr").first).to_contain_text("operation_not_granted (audit: let through)")
     picture(page, "audit")
-    proxy.process.end()
 
 
 def test_at_500_requests_a_second_no_task_is_long(browser: Any, proxy: Inspected, opened: Opened) -> None:

@@ -82,7 +82,9 @@ export class Detail {
     try {
       parts = this.#parts(await this.ask(row.id));
     } catch (error) {
-      parts = [[make("p", { class: "fault" }, error.message)], []];
+      const fault = make("p", { class: "fault" });
+      tell(fault, error.message);
+      parts = [[fault], []];
     }
     if (this.#asked !== row.id) return; // another one was asked for meanwhile
     answer.replaceChildren(...parts[0]);
