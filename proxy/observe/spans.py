@@ -48,11 +48,18 @@ class SpanExport:
     """Owns the thread and its queue. ``counts`` (exported, failed, dropped) outlives it: the next adds to it too."""
 
     def __init__(
-        self, settings: SpanSettings, templates: Mapping[str, str], listen: Address, counts: dict[str, int]
+        self,
+        settings: SpanSettings,
+        templates: Mapping[str, str],
+        listen: Address,
+        counts: dict[str, int],
+        *,
+        secure: bool = False,
     ) -> None:
         self._settings = settings
         self._templates = templates
         self._listen = listen
+        self._scheme = "https" if secure else "http"
         self._counts = counts
         self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
         self._failing = False
@@ -102,7 +109,7 @@ class SpanExport:
         session = requests.Session()
         session.trust_env = False  # no proxy and no ~/.netrc that nobody named
         exporter = OTLPSpanExporter(endpoint=settings.endpoint, headers=dict(settings.headers), session=session)
-        return exporter, _Spans(resource, self._templates, self._listen)
+        return exporter, _Spans(resource, self._templates, self._listen, self._scheme)
 
     def _batches(self) -> Iterator[list[Record]]:
         """What has come, at most so much at once, until nothing more will."""
@@ -136,7 +143,7 @@ class SpanExport:
 class _Spans:
     """Makes spans of records. The names of attributes are OpenTelemetry's (HTTP server spans) where it has one."""
 
-    def __init__(self, resource: Resource, templates: Mapping[str, str], listen: Address) -> None:
+    def __init__(self, resource: Resource, templates: Mapping[str, str], listen: Address, scheme: str) -> None:
         from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415 - only where spans are exported
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags  # noqa: PLC0415
@@ -147,7 +154,7 @@ class _Spans:
         self._scope = InstrumentationScope("inworld-proxy", __version__)
         self._resource = resource
         self._templates = templates
-        self._server: dict[str, str | int] = {"url.scheme": "http"}
+        self._server: dict[str, str | int] = {"url.scheme": scheme}
         if listen.path is None and listen.host not in _NOWHERE:
             self._server |= {"server.address": listen.host, "server.port": listen.port}
 

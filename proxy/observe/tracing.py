@@ -46,7 +46,8 @@ class Tracing:
         """Takes new settings at once. What was waiting to be exported still goes where the old ones said."""
         settings = snapshot.spans
         templates = {name: operation.template for name, operation in snapshot.policy.operations.items()}
-        told = (settings, templates, snapshot.listen)
+        secure = snapshot.tls is not None
+        told = (settings, templates, snapshot.listen, secure)
         if told == self._told:
             return
         self._told = told
@@ -55,7 +56,7 @@ class Tracing:
             self._export = None
         self._settings = settings
         if settings is not None:
-            self._export = SpanExport(settings, templates, snapshot.listen, self._counts)
+            self._export = SpanExport(settings, templates, snapshot.listen, self._counts, secure=secure)
             self._bound = round(settings.sample * 2**64)
             self._follows = settings.follow_callers
 

@@ -65,6 +65,7 @@ class DataServer:
         self.adopted_at = -inf
         """When the configuration in force took the place of another, by the monotonic clock."""
         self.websockets = 0
+        self.place = ("", 0)  # where callers connect, once it listens
         self.listener = Listener(
             lambda: new_caller(self), loop=loop, metrics=metrics, spawn=self.spawn, make_room=self._drop_idle
         )
@@ -87,7 +88,8 @@ class DataServer:
         for each in self.snapshot.kept:
             each.start(self.spawn)
         self.gates.share(self.snapshot.shared_limits, self.spawn)
-        return await self.listener.start(self.snapshot.listen, inherited, mode=self.snapshot.listen_mode)
+        self.place = await self.listener.start(self.snapshot.listen, inherited, mode=self.snapshot.listen_mode)
+        return self.place
 
     def make_pools(self, snapshot: Snapshot) -> Mapping[str, Pool]:
         """A pool for each upstream; for one that has not changed, the pool that there is, with its connections.

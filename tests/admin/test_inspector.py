@@ -190,6 +190,11 @@ async def test_who_comes_is_told_everything_and_then_what_happens(inspected: Ins
         assert set(tail) == {"second", "requests", "refused", "p50_ms", "p99_ms", "tunnels"}
 
 
+async def test_it_says_where_callers_really_connect(inspected: Inspected) -> None:
+    """The configuration says port 0: any that is free."""
+    assert (await inspected.state())["listen"] == f"http://{inspected.proxy.host}:{inspected.proxy.port}"
+
+
 async def test_two_viewers_are_told_the_same_from_when_they_came(inspected: Inspected) -> None:
     async with inspected.stream() as first, inspected.stream() as second:
         await answered(inspected, 3)

@@ -124,6 +124,15 @@ async def test_an_exchange_is_one_span_with_what_the_log_says_of_it(proxies: Pro
     _until(lambda: proxy.metrics.spans == {"exported": 1, "failed": 0, "dropped": 0})
 
 
+def test_where_callers_speak_tls_the_scheme_says_so(collector: Collector) -> None:
+    counts = {"exported": 0, "failed": 0, "dropped": 0}
+    export = SpanExport(to(collector.url), {}, Address("127.0.0.1", 8443), counts, secure=True)
+    export.put(finished())
+    export.close()
+    (span,) = collector.wait(1)
+    assert span.attributes["url.scheme"] == "https"
+
+
 async def test_a_refusal_is_a_span_and_no_error(proxies: Proxies, collector: Collector) -> None:
     proxy = await start(proxies, collector)
     await proxy.ask(request("GET /nothing/here?secret=hush"))

@@ -90,8 +90,8 @@ function drawNothing() {
 function example(listen) {
   const unix = /^unix:(.+)$/.exec(listen);
   if (unix) return `curl -i --unix-socket ${unix[1]} http://localhost/`;
-  const host = listen.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, location.hostname);
-  return `curl -i ${host.includes("://") ? host : `http://${host}`}/`;
+  // An address that means every one is reached by the name that got the page here.
+  return `curl -i ${listen.replace(/^(https?:\/\/)(0\.0\.0\.0|\[::\])(?=:)/, `$1${location.hostname}`)}/`;
 }
 
 /** How it stands with the proxy: live, paused, draining, lost, or a token is wanted. */

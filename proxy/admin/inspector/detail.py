@@ -129,7 +129,7 @@ def _ended(record: Record) -> Iterator[str]:
         denied = None if record.evidence is None else record.evidence.denied
         yield f"{_ENDED[record.ending]} with {record.status} {record.code.value}:"
         yield _message(record.code, None if denied is None else denied.message)
-        yield f"What to change: {REMEDIES[record.code]}"
+        yield f"\nWhat to change: {REMEDIES[record.code]}"
     elif record.ending is Ending.CALLER_GONE:
         yield "The caller left before it was over."
     elif record.ending is Ending.ABORTED:

@@ -35,7 +35,7 @@ def describe_state(server: DataServer, begun: float) -> Facts:
         "now": round(time.time(), 3),
         "mode": snapshot.policy.mode.value,
         "draining": server.draining,
-        "listen": str(snapshot.listen),
+        "listen": _where(server),
         "uptime_s": round(now - begun, 1),
         "keep": server.trail.keep,
         "in_flight": server.metrics.in_flight,
@@ -49,6 +49,15 @@ def describe_state(server: DataServer, begun: float) -> Facts:
         "callers_total": len(snapshot.callers),
         "refusals": list(_refusals(server)),
     }
+
+
+def _where(server: DataServer) -> str:
+    """Where callers connect: `http://127.0.0.1:8080`, or `unix:/path`."""
+    host, port = server.place
+    if not host or host.startswith("unix:"):
+        return host
+    scheme = "http" if server.snapshot.tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _opened(tunnel: Tunnel) -> float:
