@@ -24,8 +24,10 @@ STARTS = 60.0
 WORDS = {
     "decision": "who calls and what that one may do; of a repeated head, that it is the same",
     "record": "what is known about a request, written down for the next two",
+    "ids": "the request's id and its place in a trace, made and told to both sides",
     "metrics": "counters and histograms",
     "log": "one JSON line, and the thread that writes it to a file",
+    "inspector": "the last requests, kept with their heads to be looked at",
     "limits": "a rate that is never reached",
 }
 """By the names that ``inside.py`` has for them."""

@@ -29,10 +29,11 @@ import uvloop
 from bench import contract
 from bench.asked import request
 from bench.peers import Place
-from bench.product import ALL_ON, Change, Configuration, as_it_is, configuration, limits, no_log
+from bench.product import ALL_ON, Change, Configuration, as_it_is, configuration, limits, no_inspector, no_log
 from proxy import app
 from proxy.core.model import Allow
 from proxy.core.policy import decide
+from proxy.core.trace import onward_lines, request_id_line
 from proxy.observe.log import RequestLog
 from proxy.observe.record import Record
 from proxy.settings.load import load_settings
@@ -50,7 +51,7 @@ WRITTEN = 0.03
 
 KINDS = ("repeated", "varied")
 
-PIECES = ("decision", "record", "metrics", "log", "limits")
+PIECES = ("decision", "record", "ids", "metrics", "log", "inspector", "limits")
 
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nServer: up\r\n\r\n" % len(
     contract.ANSWER
@@ -177,6 +178,23 @@ class _Pieces:
         for _ in self._heads:
             self.record()
 
+    def ids(self) -> None:
+        """The request's id and its place in a trace, and the lines that say them to both sides."""
+        tracing, context, record = self._server.tracing, self._parts.context, self.record()
+        for _ in self._heads:
+            tracing.begin(record, context)
+            request_id = record.request_id
+            onward_lines(context, request_id, record.trace_id, record.span_id, recorded=record.recorded)
+            request_id_line(request_id)
+            tracing.end(record)
+
+    def inspector(self) -> None:
+        """What is kept of a request."""
+        trail, parts, allow, record = self._server.trail, self._parts, self._allow, self.record()
+        for raw in self._heads:
+            record.evidence = trail.evidence(raw, parts.head, allow, parts.length)
+            trail.add(record)
+
     def metrics(self) -> None:
         """All that is counted of a request, in the order in which it is."""
         metrics, record, name = self._server.metrics, self.record(), self._allow.route.upstream.name
@@ -222,7 +240,7 @@ def _heads(kind: str, number: int) -> list[bytes]:
 Rounds = dict[str, dict[str, list[float]]]
 """Microseconds by what was timed, by kind of head, for each round."""
 
-WHOLE: dict[str, Change] = {ALL_ON: as_it_is, "log": no_log, "limits": limits}
+WHOLE: dict[str, Change] = {ALL_ON: as_it_is, "log": no_log, "inspector": no_inspector, "limits": limits}
 
 
 async def _measure(rounds: int) -> dict[str, Rounds]:
@@ -241,7 +259,8 @@ async def _measure(rounds: int) -> dict[str, Rounds]:
                 parts = _Pieces(standing[ALL_ON], standing["limits"], heads)
                 works = {
                     "decision": parts.decision_repeated if kind == "repeated" else parts.decision_varied,
-                    "record": parts.records, "metrics": parts.metrics, "log": parts.log, "limits": parts.limits,
+                    "record": parts.records, "ids": parts.ids, "metrics": parts.metrics, "log": parts.log,
+                    "inspector": parts.inspector, "limits": parts.limits,
                 }  # fmt: skip
                 for name in works if number % 2 else reversed(works):
                     pieces[name][kind].append(_timed(works[name], LOOPS))

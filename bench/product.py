@@ -78,6 +78,11 @@ def no_log(written: Configuration) -> None:
     written["log"] = {"format": "off"}
 
 
+def no_inspector(written: Configuration) -> None:
+    """Without the last requests kept for the inspector."""
+    written["inspector"] = {"enabled": False}
+
+
 def _anyone(written: Configuration) -> None:
     del written["callers"]
 
@@ -91,6 +96,7 @@ ALL_ON = "as it is"
 
 FEATURES: dict[str, tuple[Change, str, int]] = {
     "log": (no_log, "one JSON line for each request, to a file", -1),
+    "inspector": (no_inspector, "the last requests are kept with their heads, to be looked at", -1),
     "callers": (_anyone, "a token is asked for, recognised and its grants are looked up", -1),
     "limits": (limits, "requests are counted against a rate that is never reached", 1),
 }

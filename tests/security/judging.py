@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from tests.security.raw import Outcome
-from tests.security.strict import Answer, Malformed, Request, Unfinished, read_answer, read_requests
+from tests.security.strict import Answer, Head, Malformed, Request, Unfinished, read_answer, read_requests
 from tests.snapshots import AUTHORIZATION
 
 EVIL = "evil-7f3ac1d90b52"
@@ -21,6 +22,11 @@ _ONCE = frozenset({b"host", b"authorization", b"x-api-key", b"origin", b"sec-fet
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect",
                          b"proxy-authorization", b"proxy-authenticate", b"http2-settings"})  # fmt: skip
 _REPLACED = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization"})
+MADE = {
+    b"x-request-id": re.compile(rb"[\w.~:/+=@-]{1,128}"),
+    b"traceparent": re.compile(rb"00-[\da-f]{32}-[\da-f]{16}-0[0-3]"),
+}
+"""What the proxy says of every request in its own words, and how that may look; in answers the first."""
 _LONGEST_LINE, _LARGEST_HEAD, _LONGEST_TRAILERS = 8192, 32768, 8192
 _MOST_FIELDS = 128
 LONGEST_NAME = 256
@@ -187,14 +193,25 @@ def _differences(sent: Request, seen: Request) -> list[str]:
     if not _is_what_was_judged(sent.target, seen.target):
         faults.append(f"sent {sent.target}, arrived as {seen.target}")
     named = set(sent.head.members(b"connection")) - {b"upgrade"}
+    faults += [fault for name in MADE for fault in wrongly_made(name, seen.head)]
     for name, value in seen.head.fields:
-        if name not in _REPLACED and name not in _HOP_BY_HOP and (name, value) not in sent.head.fields:
+        said = (name, value) in sent.head.fields
+        if name == b"tracestate":  # its lines are joined
+            said = value.lower() == b",".join(sent.head.members(name))
+        if name not in _REPLACED and name not in _HOP_BY_HOP and name not in MADE and not said:
             faults.append(f"nobody sent {name!r}: {value!r}")
-        if name in named and name not in _REPLACED:
+        if name in named and name not in _REPLACED and (name not in MADE or said):
             faults.append(f"{name!r} was named in Connection, and arrived")
         if b"_" in name:
             faults.append(f"{name!r} is the twin of another field")
     return faults
+
+
+def wrongly_made(name: bytes, head: Head) -> list[str]:
+    """Is it there once, and nothing that could be anything else?"""
+    values = head.all(name)
+    well = len(values) == 1 and MADE[name].fullmatch(values[0]) is not None
+    return [] if well else [f"{name!r} is {values!r}"]
 
 
 def _is_what_was_judged(sent: str, seen: str) -> bool:

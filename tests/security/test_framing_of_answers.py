@@ -15,7 +15,7 @@ import pytest
 from tests.proxies import Proxies
 from tests.security import answers
 from tests.security.answers import Attempt
-from tests.security.judging import LONGEST_NAME
+from tests.security.judging import LONGEST_NAME, wrongly_made
 from tests.security.raw import Bench, Connection, Outcome
 from tests.security.strict import Answer, Malformed, Request, Unfinished, read_answer
 
@@ -32,7 +32,7 @@ CLEAN = b"the %d of them, and clean"
 
 _DROPPED = frozenset({b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"upgrade", b"trailer",
                       b"set-cookie", b"proxy-status", b"access-control-allow-origin"})  # fmt: skip
-_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+_OURS = frozenset({b"content-length", b"transfer-encoding", b"connection", b"x-request-id"})
 
 
 class Script:
@@ -129,6 +129,7 @@ def _differences(whole: Answer, got: Answer) -> list[str]:
         faults.append(f"{whole.status} {whole.content[:100]!r} became {got.status} {got.content[:100]!r}")
     if got.head.start[2] != whole.head.start[2]:
         faults.append(f"the reason {whole.head.start[2]!r} became {got.head.start[2]!r}")
+    faults += wrongly_made(b"x-request-id", got.head)
     for name, value in got.head.fields:
         if name not in _OURS and ((name, value) not in whole.head.fields or name in _DROPPED):
             faults.append(f"{name!r}: {value!r} should not be there")

@@ -15,7 +15,10 @@ from tests.security.test_framing_of_answers import faults_of as faults_of_answer
 from tests.snapshots import AUTHORIZATION
 
 SENT = b"GET /things HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: b\r\n\r\n"
-ARRIVED = b"GET /things HTTP/1.1\r\nHost: 127.0.0.1:9\r\nX-A: b\r\nAuthorization: %b\r\n\r\n" % AUTHORIZATION.encode()
+IDS = b"traceparent: 00-%b-%b-00\r\nX-Request-Id: r-1\r\n" % (b"1" * 32, b"2" * 16)
+ARRIVED = b"GET /things HTTP/1.1\r\nHost: 127.0.0.1:9\r\nX-A: b\r\n%bAuthorization: %b\r\n\r\n" % (
+    IDS, AUTHORIZATION.encode(),
+)  # fmt: skip
 SEEN = b"HTTP/1.1 200 OK\r\nX-Seen: 1\r\nContent-Length: 6\r\n\r\nseen 1"
 REFUSED = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno"
 MALFORMED = SENT.replace(b"X-A:", b"X-A :")
@@ -60,6 +63,11 @@ def test_what_is_right_is_not_complained_about() -> None:
         (SENT, outcome(SEEN, ARRIVED.replace(AUTHORIZATION.encode(), b"Basic eA=="))),
         (SENT, outcome(SEEN, ARRIVED.replace(b"\r\n\r\n", b"\r\nX-A: b\r\n\r\n"))),
         (SENT, outcome(SEEN, ARRIVED.replace(b"127.0.0.1:9", b"evil.test"))),
+        (SENT, outcome(SEEN, ARRIVED.replace(IDS, b""))),
+        (SENT, outcome(SEEN, ARRIVED.replace(IDS, IDS + IDS))),
+        (SENT, outcome(SEEN, ARRIVED.replace(b"r-1", b"r 1"))),
+        (SENT, outcome(SEEN, ARRIVED.replace(b"-00\r", b"-ff\r"))),
+        (SENT, outcome(SEEN, ARRIVED.replace(IDS, IDS + b"tracestate: a=b\r\n"))),
         (SENT, outcome(SEEN, ARRIVED.replace(b"Host:", b"Host: 127.0.0.1:9\r\nHost:"))),
         (SENT.replace(b"X-A", b"Connection: x-a\r\nX-A"), outcome(SEEN, ARRIVED)),
         (SENT.replace(b"X-A", b"X_A"), outcome(SEEN, ARRIVED.replace(b"X-A", b"X_A"))),
@@ -125,6 +133,7 @@ def test_every_request_is_found_and_what_has_not_ended_is_unfinished() -> None:
     assert not must_pass(read_request(SENT.replace(b"127.0.0.1", b"evil.test")))
 
 
+ID = b"X-Request-Id: r-1\r\n"
 WHOLE = b"HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello"
 BAD = WHOLE.replace(b"X-A:", b"X-A :")
 GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nProxy-Status: x\r\nContent-Length: 2\r\n\r\nno"
@@ -152,11 +161,13 @@ NEXT = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CLEAN % 1) + CLEAN
         (BAD, BAD, (200,), False),
         (BAD, GATEWAY.replace(b"502", b"500"), (500,), False),
         (BAD, WHOLE[:-2] + b"?", (200,), False),
+        (WHOLE, WHOLE.replace(b"X-A", ID + b"X-A"), (200,), False),
     ],
 )
 def test_what_is_wrong_with_an_answer_is_noticed(
     raw: bytes, got: bytes, statuses: tuple[int, ...], right: bool
 ) -> None:
+    got = got.replace(b"200 OK\r\n", b"200 OK\r\n" + ID)  # ours, in each; the last row has it twice
     faults = faults_of_answer(Scripted("", (raw,)), outcome(got, statuses=statuses), 1)
     assert (not faults) == right, faults
 
