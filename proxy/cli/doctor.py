@@ -11,17 +11,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from proxy import __version__, app
+from proxy import __version__
 from proxy.cli.sandbox_process import SandboxProcess
-from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
-from proxy.doctor.examination import examine
 from proxy.doctor.finding import Finding, State, exit_code
-from proxy.doctor.settings import Told
 from proxy.hardening import harden
-from proxy.settings.load import Overrides
+
+if TYPE_CHECKING:
+    from proxy.settings.load import Overrides
 
 LIMIT = 5.0
 """Seconds for each check."""
@@ -77,6 +77,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     credential the clock, an authenticated read, a token mint, a WebSocket; then the addresses to listen on, Redis and
     the limit of open files. What depends on something that failed is skipped.
     """
+    # Here, because `--help` and the shell's completion do not wait for the models of a configuration.
+    from proxy.credentials.api_key import ENVIRONMENT_VARIABLE  # noqa: PLC0415 - see above
+    from proxy.settings.load import Overrides  # noqa: PLC0415
+
     # What the data path would log about the same faults is said here once, with what to do.
     logging.getLogger("proxy").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -98,6 +102,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
 def _examine(
     config: Path | None, environ: Mapping[str, str], overrides: Overrides, limit: float, *, as_json: bool
 ) -> list[Finding]:
+    from proxy import app  # noqa: PLC0415 - as in command()
+    from proxy.doctor.examination import examine  # noqa: PLC0415
+    from proxy.doctor.settings import Told  # noqa: PLC0415
+
     async def all_of_them() -> list[Finding]:
         findings = []
         async for finding in examine(Told(config, environ, overrides, limit)):

@@ -1,41 +1,21 @@
 """``inworld-proxy run``: a command beside a proxy of its own.
 
-What belongs here: the command line, what is said at the start and the end, and exit codes. What does not: the session
-(``proxy/session/``).
+What belongs here: the command line. What does not: what it leads to (``running.py``, ``proxy/session/``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
-from proxy import __version__, app
-from proxy.cli.faults import print_faults
 from proxy.cli.sandbox_process import SandboxProcess
-from proxy.core.model import Caller, Snapshot
-from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
-from proxy.document import nearest
 from proxy.hardening import harden
 from proxy.inherited import fill_standard_descriptors
-from proxy.session.child import NotStartedError, SoftLimits, read_soft_limits
-from proxy.session.environment import Secrets, WatchedEnvironment, make_environment
-from proxy.session.grants import make_token, session_caller, session_snapshot
-from proxy.session.life import Session, run_session
-from proxy.session.summary import summary_json, summary_lines
-from proxy.settings.load import Overrides, SettingsError, load_settings
-
-STANDARD_ERROR = 2
-
-NO_PROXY_TO_RUN = 125
-"""The exit code when the proxy itself cannot run, as ``env`` and ``timeout`` have it: commands use the lower ones."""
 
 _EPILOG = """
 \b
@@ -61,15 +41,6 @@ background (a daemon) loses the proxy when the process that was started here end
 `inworld-proxy serve` instead. SIGTERM, SIGHUP, SIGUSR1 and the like are passed on to COMMAND; Ctrl-C
 reaches it from the terminal itself.
 """
-
-
-class _Report(NamedTuple):
-    """What is said beside the command, and where."""
-
-    quiet: bool
-    form: str
-    file: Path | None
-    log: int | None
 
 
 @click.command(
@@ -118,6 +89,12 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     The proxy listens on a free port of this machine and answers only who shows the token of this session. COMMAND has
     this terminal: standard input, output and error are its own. What it called and what was refused is said at the end.
     """
+    # Here, because `--help` and the shell's completion do not wait for them.
+    from proxy.cli.running import Report, run_command  # noqa: PLC0415 - see above
+    from proxy.credentials.api_key import ENVIRONMENT_VARIABLE  # noqa: PLC0415
+    from proxy.session.child import read_soft_limits  # noqa: PLC0415
+    from proxy.settings.load import Overrides  # noqa: PLC0415
+
     fill_standard_descriptors()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     if quiet:
@@ -126,95 +103,16 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     harden(hard_limit=False)
     if sandbox and (config is not None or upstream is not None):
         raise click.UsageError("--sandbox is an upstream of its own; leave out --config and --upstream.")
-    report = _Report(quiet, form, summary_file, _open_log(log))
+    report = Report(quiet, form, summary_file, _open_log(log))
     overrides = Overrides(upstream_url=upstream, ca=ca, voices=voices, router=router, key_type=key_type)
     if not sandbox and (config is not None or upstream is not None or os.environ.get(ENVIRONMENT_VARIABLE)):
-        code = _run(words, name, config, overrides, os.environ, limits, report, in_sandbox=False)
+        code = run_command(words, name, config, overrides, os.environ, limits, report, in_sandbox=False)
     else:
         with SandboxProcess() as child:
             environ = {**os.environ, ENVIRONMENT_VARIABLE: child.key_for(voices, router, key_type)}
             overrides = replace(overrides, upstream_url=child.url)
-            code = _run(words, name, None, overrides, environ, limits, report, in_sandbox=True)
+            code = run_command(words, name, None, overrides, environ, limits, report, in_sandbox=True)
     sys.exit(code)
-
-
-def _run(
-    words: tuple[str, ...],
-    name: str | None,
-    config: Path | None,
-    overrides: Overrides,
-    environ: Mapping[str, str],
-    limits: SoftLimits,
-    report: _Report,
-    *,
-    in_sandbox: bool,
-) -> int:
-    secrets = Secrets()
-    watched = WatchedEnvironment(environ)
-    try:
-        snapshot = load_settings(config, watched, overrides, read_key=secrets.read)
-    except SettingsError as error:
-        print_faults(error.faults)
-        return NO_PROXY_TO_RUN
-    secrets.add_asked(watched)
-    if real := os.environ.get(ENVIRONMENT_VARIABLE):
-        secrets.add(real)  # whichever was used
-    token = make_token()
-    snapshot = session_snapshot(snapshot, _find_caller(snapshot, name), token, logs=report.log is not None)
-
-    def environment(url: str) -> Mapping[str, str]:
-        _say(_announcement(snapshot, url, in_sandbox=in_sandbox), report)
-        return make_environment(os.environ, secrets, url=url, token=token)
-
-    log = STANDARD_ERROR if report.log is None else report.log  # without a file nothing is logged
-    try:
-        session = app.run(run_session(snapshot, words, environment, limits=limits, log=log))
-    except NotStartedError as error:
-        click.echo(f"inworld-proxy: {error}", err=True)
-        return error.code
-    except OSError as error:
-        click.echo(f"inworld-proxy: the proxy cannot run: {error.strerror or error}", err=True)
-        return NO_PROXY_TO_RUN
-    _summarise(session, snapshot, report)
-    return session.code
-
-
-def _find_caller(snapshot: Snapshot, name: str | None) -> Caller:
-    try:
-        return session_caller(snapshot, name)
-    except KeyError:
-        pass
-    if not snapshot.callers:
-        raise click.UsageError(f"No callers are declared ({snapshot.source}), so leave out --as {name}.")
-    close = nearest(str(name), snapshot.callers)
-    others = f"Did you mean {close}?" if close is not None else f"There are {', '.join(sorted(snapshot.callers))}."
-    raise click.UsageError(f"There is no caller {name} in {snapshot.source}. {others}")
-
-
-def _announcement(snapshot: Snapshot, url: str, *, in_sandbox: bool) -> str:
-    where = ", ".join(f"{upstream.scheme}://{upstream.authority}" for upstream in snapshot.upstreams.values())
-    if in_sandbox:
-        where = "the built-in sandbox: nothing leaves this machine"
-    return f"inworld-proxy {__version__} on {url} -> {where}"
-
-
-def _summarise(session: Session, snapshot: Snapshot, report: _Report) -> None:
-    text = summary_json(session, snapshot) if report.form == "json" else "\n".join(summary_lines(session, snapshot))
-    if report.file is not None:
-        try:
-            report.file.write_text(f"{text}\n", encoding="utf-8")
-        except OSError as error:
-            click.echo(f"inworld-proxy: the summary cannot be written to {report.file}: {error.strerror}", err=True)
-    else:
-        _say(text, report)
-
-
-def _say(text: str, report: _Report) -> None:
-    if not report.quiet:
-        # Whoever read standard error may be gone (`2>&1 | head`): how the command ends does not depend on it. Not
-        # through Python's own buffer, which would be flushed once more at the end and make that an exit code of 120.
-        with contextlib.suppress(OSError):
-            os.write(STANDARD_ERROR, f"{text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _open_log(path: Path | None) -> int | None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from proxy.core.recognition import read_presented
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """What UUIDs, ULIDs, hexadecimal, base64 and the ids of proxies are made of. No blank, comma, quote or semicolon: it
 stands in a field, a log line and a command line alike, and two values joined by a comma are none."""
@@ -64,7 +66,7 @@ def read_context(noted: dict[bytes, bytes]) -> TraceContext:
     parent = noted.get(b"traceparent")
     if said is None and parent is None:
         return NOTHING_SAID
-    request_id = "" if said is None or _REQUEST_ID.fullmatch(said) is None else said.decode("ascii")
+    request_id = "" if said is None or not _is_usable(said, noted) else said.decode("ascii")
     match = None if parent is None else _TRACEPARENT.fullmatch(parent)
     if match is None:
         return TraceContext(request_id)
@@ -73,6 +75,13 @@ def read_context(noted: dict[bytes, bytes]) -> TraceContext:
         return TraceContext(request_id)
     known = int(flags, 16) & _KNOWN_FLAGS
     return TraceContext(request_id, trace_id.decode("ascii"), parent_id.decode("ascii"), known, _state_line(noted))
+
+
+def _is_usable(said: bytes, noted: dict[bytes, bytes]) -> bool:
+    """Is it an id, and none that has the caller's own token in it? It would stand in the log, and go upstream."""
+    if _REQUEST_ID.fullmatch(said) is None:
+        return False
+    return not any(presented.token and presented.token in said for presented in read_presented(noted))
 
 
 def _state_line(noted: dict[bytes, bytes]) -> bytes:

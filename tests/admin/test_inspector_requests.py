@@ -58,7 +58,7 @@ async def test_an_answered_request_is_shown_with_its_four_heads_and_without_a_bo
     )  # fmt: skip
     assert (row["ending"], row["code"], row["would_refuse"], row["websocket"]) == ("answered", None, None, False)
     assert (row["request_bytes"], row["response_bytes"]) == (len(SAID), len(SAID))
-    assert (row["reused"], row["retried"], row["request_id"]) == (False, False, "r-1")
+    assert (row["reused"], row["retried"], row["inworld_request_id"]) == (False, False, "r-1")
     detail = await inspected.detail(1)
     assert detail["row"] == row
     heads = {name: dict(pairs) for name, pairs in detail["headers"].items()}

@@ -40,6 +40,19 @@ def test_a_request_id_that_could_be_more_than_an_id_is_none(value: str) -> None:
     assert read_context({b"x-request-id": value.encode("latin-1")}).request_id == ""
 
 
+@pytest.mark.parametrize(
+    "shown",
+    ["Authorization: Bearer tok-1", "Authorization: Basic dG9rLTE=", "Authorization: Basic bmFtZTp0b2stMQ==",
+     "X-Api-Key: tok-1", "Sec-WebSocket-Protocol: realtime, bearer_tok-1"],
+)  # fmt: skip
+def test_the_token_that_a_caller_shows_is_no_id(shown: str) -> None:
+    token = "dG9rLTE=" if shown.endswith("Basic dG9rLTE=") else "tok-1"
+    for value in (token, f"id/{token}/2"):
+        assert said(shown, f"X-Request-Id: {value}").request_id == ""
+    assert said(shown, "X-Request-Id: r-1").request_id == "r-1"
+    assert said("Authorization: Bearer", "X-Request-Id: r-1").request_id == "r-1"
+
+
 def test_a_request_id_that_came_twice_is_none() -> None:
     assert said("X-Request-Id: a", "x-request-id: a").request_id == ""
 
