@@ -58,7 +58,9 @@ def resolve_tls(
         faults.append(reading.document.fault(_PATH, *fault))
         return None
     if settings.self_signed:
-        return keep if keep is not None and keep.self_signed else _self_signed(options)
+        names = _own_names(options)
+        fresh = keep is not None and keep.self_signed and keep.names == names and keep.expires > time.time()
+        return keep if fresh else _self_signed(names)
     shown = read_text(reading.document, (*_PATH, "cert"), around.folder / str(settings.cert), around, faults)
     try:
         secret = _read_key(settings, around)
@@ -80,11 +82,14 @@ def _wrong_keys(settings: TlsSettings) -> tuple[str, str] | None:
     return "no certificate" if not named[0] else "a certificate without its key", _HOW
 
 
-def _self_signed(options: Configuration) -> ListenerTls:
+def _own_names(options: Configuration) -> tuple[str, ...]:
+    own = () if options.listen.path is not None or options.listen.host in _ANY else (options.listen.host,)
+    return tuple(dict.fromkeys((*_OWN_NAMES, *own, *options.hosts)))
+
+
+def _self_signed(names: tuple[str, ...]) -> ListenerTls:
     from proxy.settings.self_signed import LIFETIME, make_self_signed  # noqa: PLC0415 - not for every start
 
-    own = () if options.listen.path is not None or options.listen.host in _ANY else (options.listen.host,)
-    names = tuple(dict.fromkeys((*_OWN_NAMES, *own, *options.hosts)))
     now = dt.datetime.now(dt.UTC)
     made = make_self_signed(names, now)
     context = listener_context(made.certificate, made.key)
@@ -145,7 +150,14 @@ def _check_pair(certificate: x509.Certificate, secret: str) -> None:
         raise _UnusableError("key", found, "write it without: `openssl pkey -in KEY -out NEW`, and chmod 600") from exc
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise _UnusableError("key", "a file without a usable private key", "name the key's file, in PEM form") from exc
-    if key.public_key() != certificate.public_key():
+    try:
+        public = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        found = "a certificate for a kind of key that is not known here"
+        raise _UnusableError(
+            "cert", found, "have it issued again, with a key of P-256 or of RSA with 2048 bits"
+        ) from exc
+    if key.public_key() != public:
         found = f"a key that does not belong to the certificate of {quoted(_called(certificate))}"
         raise _UnusableError("key", found, "name the two files that were issued together")
 
@@ -168,7 +180,7 @@ def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
     return tuple(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
 

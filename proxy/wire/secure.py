@@ -102,6 +102,8 @@ class SecureTransport:
 
     def buffer_updated(self, nbytes: int) -> None:
         """Asyncio's callback."""
+        if self._ended:
+            return  # nobody would read it, and it must not wait in memory for that
         self._incoming.write(VIEW[:nbytes])
         if self._open:
             self._decrypt()

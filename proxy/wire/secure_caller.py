@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
+from proxy.core.errors import Code, proxy_status
 from proxy.wire.caller import LINGER, CallerConnection
 from proxy.wire.deadlines import NEVER
 from proxy.wire.reading import Callbacks
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 _SPEAKS_TLS = b"This port speaks TLS: use https:// or wss:// instead of http:// or ws://.\n"
 PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-    b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" % len(_SPEAKS_TLS)
+    b"Proxy-Status: %b\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    % (len(_SPEAKS_TLS), proxy_status(Code.BAD_REQUEST))
 ) + _SPEAKS_TLS
 
 DONE, CLOSED, TIMEOUT, PLAIN, OTHER = "ok", "closed", "timeout", "plain_http", "other"
@@ -118,7 +120,9 @@ class SecureCaller(SecureTransport):
             self._server.metrics.on_handshake(result)
 
     def _flush(self) -> None:
-        if not self._said_all:  # whatever OpenSSL wants to add after the end, there is no way to send it
+        if self._said_all:
+            self._outgoing.read()  # whatever OpenSSL wants to add after the end, there is no way to send it
+        else:
             super()._flush()
 
     def _lose(self, exc: Exception) -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -57,6 +58,13 @@ class Files:
         self.cert.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(_PEM))
         self.key.write_bytes(key.private_bytes(_PEM, _PKCS8, _PLAIN))
 
+    def twist(self) -> None:
+        """A certificate that says of its P-256 key that it is on a curve that nobody has used since."""
+        der = ssl.PEM_cert_to_DER_cert(self.cert.read_text(encoding="ascii"))
+        p256, prime192v2 = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030102")
+        assert p256 in der
+        self.cert.write_text(ssl.DER_cert_to_PEM_cert(der.replace(p256, prime192v2)), encoding="ascii")
+
     def encrypt(self) -> None:
         key = serialization.load_pem_private_key(self.key.read_bytes(), None)
         secret = serialization.BestAvailableEncryption(b"secret")
@@ -106,6 +114,7 @@ DEFECTS: dict[str, tuple[Callable[[Files], object], int, str, str]] = {
         "together",
     ),
     "the issuer first": (Files.turn_round, 3, "in another order", "own first"),
+    "an unknown curve": (Files.twist, 3, "for a kind of key that is not known", "P-256"),
     "a short key": (Files.sign_weakly, 3, "too short", "2048"),
 }
 
@@ -203,6 +212,18 @@ def test_a_self_signed_certificate_stays_when_the_configuration_is_read_again(tm
     first = load_settings(path, ENVIRON)
     path.write_text(SELF_SIGNED + "mode: audit\n", encoding="utf-8")
     assert load_settings(path, ENVIRON, keep=first).tls is first.tls
+
+
+def test_a_self_signed_certificate_is_made_again_for_other_names(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.yaml"
+    path.write_text(SELF_SIGNED, encoding="utf-8")
+    first = load_settings(path, ENVIRON)
+    path.write_text(SELF_SIGNED + "hosts: [dev.example]\n", encoding="utf-8")
+    again = load_settings(path, ENVIRON, keep=first).tls
+    assert again is not None
+    assert "dev.example" in again.names
+    ended = replace(first, tls=replace(again, expires=0.0))
+    assert load_settings(path, ENVIRON, keep=ended).tls is not ended.tls
 
 
 def test_the_command_line_stands_before_the_file(load: Load, files: Files) -> None:

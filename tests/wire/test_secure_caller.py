@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import socket
 import ssl
@@ -50,6 +51,8 @@ class NobodyReads:
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
+    def write_eof(self) -> None: ...
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return {"socket": self.sock, "peername": ("127.0.0.1", 1)}.get(name, default)
 
@@ -87,36 +90,67 @@ async def proxy(proxies: Proxies) -> Proxy:
     return await proxies.start(make_snapshot(upstream_at(upstream.port)), upstream)
 
 
+class Opened:
+    """A caller's connection after its handshake. The caller is ``client``, and what it says is in ``outgoing``."""
+
+    def __init__(self, proxy: Proxy, folder: Path) -> None:
+        certificates = Certificates(folder)
+        self.below = NobodyReads()
+        context = cast("ssl.SSLContext", certificates.listener().context)
+        self.secure = SecureCaller(CallerConnection(proxy.server), context, proxy.server)
+        self.secure.connection_made(cast("asyncio.BaseTransport", self.below))
+        trust = certificates.trusting()
+        trust.keylog_filename = str(folder / "keys")
+        incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = trust.wrap_bio(incoming, self.outgoing, server_hostname="localhost")
+        for _ in range(2):
+            try:
+                self.client.do_handshake()
+            except ssl.SSLWantReadError:
+                self.arrive(self.outgoing.read())
+                incoming.write(bytes(self.below.unsent))
+        self.arrive(self.outgoing.read())
+        assert proxy.metrics.handshakes == {"ok": 1}
+        lines = (folder / "keys").read_text(encoding="ascii").splitlines()
+        (self.secret,) = (
+            bytes.fromhex(line.split()[2]) for line in lines if line.startswith("CLIENT_TRAFFIC_SECRET_0")
+        )
+
+    def arrive(self, data: bytes) -> None:
+        self.secure.get_buffer(-1)[: len(data)] = data
+        self.secure.buffer_updated(len(data))
+
+
+async def test_what_comes_after_the_end_of_tls_is_not_kept(proxy: Proxy, tmp_path: Path) -> None:
+    opened = Opened(proxy, tmp_path)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        opened.client.unwrap()
+    opened.arrive(opened.outgoing.read())
+    for _ in range(100):
+        opened.arrive(bytes(16384))
+    assert opened.secure._incoming.pending == 0
+    opened.secure.connection_lost(None)
+    opened.below.close()
+
+
+async def test_whoever_was_told_that_this_is_all_cannot_have_more_made(proxy: Proxy, tmp_path: Path) -> None:
+    opened = Opened(proxy, tmp_path)
+    opened.secure.write_eof()
+    for record, _ in zip(_key_updates(opened.secret), range(1000), strict=False):
+        opened.arrive(record)
+    assert opened.secure._outgoing.pending <= REPLY
+    opened.secure.connection_lost(None)
+    opened.below.close()
+
+
 async def test_a_caller_who_has_keys_changed_and_reads_nothing_is_cut_off(proxy: Proxy, tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path)
-    context = cast("ssl.SSLContext", certificates.listener().context)
-    below = NobodyReads()
-    secure = SecureCaller(CallerConnection(proxy.server), context, proxy.server)
-    secure.connection_made(cast("asyncio.BaseTransport", below))
-
-    def arrive(data: bytes) -> None:
-        secure.get_buffer(-1)[: len(data)] = data
-        secure.buffer_updated(len(data))
-
-    trust = certificates.trusting()
-    trust.keylog_filename = str(tmp_path / "keys")
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = trust.wrap_bio(incoming, outgoing, server_hostname="localhost")
-    for _ in range(2):
-        try:
-            client.do_handshake()
-        except ssl.SSLWantReadError:
-            arrive(outgoing.read())
-            incoming.write(bytes(below.unsent))
-    arrive(outgoing.read())
-    assert proxy.metrics.handshakes == {"ok": 1}
+    opened = Opened(proxy, tmp_path)
+    below, client, arrive = opened.below, opened.client, opened.arrive
     below.unsent[:] = bytes(MOST_UNSENT - WITHOUT)  # what a slow reader was left with, and more
     assert client.cipher() == ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
-    lines = (tmp_path / "keys").read_text(encoding="ascii").splitlines()
-    (secret,) = (bytes.fromhex(line.split()[2]) for line in lines if line.startswith("CLIENT_TRAFFIC_SECRET_0"))
 
     sent = 0
-    for record in _key_updates(secret):
+    for record in _key_updates(opened.secret):
         arrive(record)
         sent += 1
         if below.aborted:
@@ -124,5 +158,5 @@ async def test_a_caller_who_has_keys_changed_and_reads_nothing_is_cut_off(proxy:
         assert sent <= WITHOUT
     assert MOST_UNSENT < len(below.unsent) < MOST_UNSENT + 100
     assert sent > WITHOUT // REPLY
-    secure.connection_lost(None)
+    opened.secure.connection_lost(None)
     below.close()
