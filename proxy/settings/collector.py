@@ -40,7 +40,11 @@ def parse_collector_url(value: object) -> CollectorUrl:
     scheme, authority, path = match[1].lower(), match[2], (match[3] or "").rstrip("/")
     if path.endswith(_PATH):
         raise UnusableError(f"a URL with `{_PATH}`", "write it without: it is added")
-    host, _ = split_authority(authority, value, scheme)
+    try:
+        host, _ = split_authority(authority, value, scheme)
+    except UnusableError:
+        # Its words would quote what was written, and a path of some collectors is a key.
+        raise UnusableError("a URL whose host is no name, or whose port is no port", _HOW) from None
     return CollectorUrl(f"{scheme}://{authority}{path}{_PATH}", scheme == "https" or is_loopback(host))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from proxy.core.model import Snapshot, SpanSettings
-from proxy.document import Fault
+from proxy.document import Fault, UnusableError
+from proxy.settings.collector import parse_collector_url
 
 Load = Callable[..., Snapshot]
 FaultsOf = Callable[..., tuple[Fault, ...]]
@@ -61,3 +63,12 @@ def test_without_the_extra_the_fault_says_how_to_get_it(faults_of: FaultsOf, mon
     monkeypatch.setattr(importlib.util, "find_spec", absent)
     (fault,) = faults_of("otel: {endpoint: 'http://127.0.0.1:4318'}")
     assert "pip install 'inworld-proxy[otel]'" in str(fault)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://host:999999/KEY-IN-PATH", "https://us\\er:pw-1/KEY-IN-PATH", "https://a b/KEY-IN-PATH"]
+)
+def test_no_part_of_an_address_that_cannot_be_used_is_quoted(url: str) -> None:
+    with pytest.raises(UnusableError) as raised:
+        parse_collector_url(url)
+    assert not re.search("KEY-IN-PATH|pw-1|999999", f"{raised.value.found} {raised.value.remedy}")
