@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy import __version__
+from proxy.cli.completing import complete_key_type, complete_level
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.doctor.finding import Finding, State, exit_code
 from proxy.hardening import harden
@@ -49,9 +50,24 @@ closed. Nothing is made, changed or synthesized; no secret and no token is shown
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics would be.  [default: 127.0.0.1:9464]")
 @click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
 @click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
-@click.option("--voices", metavar="LEVEL", help="What the key may do on the Voice API: none, read or write.")
-@click.option("--router", metavar="LEVEL", help="What the key may do on the Router API: none, read or write.")
-@click.option("--key-type", metavar="TYPE", help="The type the key was made with: standard or realtime-only.")
+@click.option(
+    "--voices",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Voice API: none, read or write.",
+)
+@click.option(
+    "--router",
+    metavar="LEVEL",
+    shell_complete=complete_level,
+    help="What the key may do on the Router API: none, read or write.",
+)
+@click.option(
+    "--key-type",
+    metavar="TYPE",
+    shell_complete=complete_key_type,
+    help="The type the key was made with: standard or realtime-only.",
+)
 @click.option("--sandbox", is_flag=True, help="In front of the built-in sandbox.")
 @click.option(
     "--timeout", "limit", type=click.FloatRange(0.1, 600), default=LIMIT, show_default=True, help="Seconds for a check."
@@ -74,8 +90,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Try everything that the proxy needs, and say what is wrong with it.
 
     In this order: the configuration, its secrets; for each upstream its name, a connection, its certificate; for each
-    credential the clock, an authenticated read, a token mint, a WebSocket; then the addresses to listen on, Redis and
-    the limit of open files. What depends on something that failed is skipped.
+    credential the clock, an authenticated read, a token mint, a WebSocket; then the addresses to listen on, the
+    certificate that callers are shown, Redis and the limit of open files. What depends on something that failed is
+    skipped.
     """
     # Here, because `--help` and the shell's completion do not wait for the models of a configuration.
     from proxy.credentials.api_key import ENVIRONMENT_VARIABLE  # noqa: PLC0415 - see above

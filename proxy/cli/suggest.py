@@ -22,7 +22,7 @@ _EXAMPLES = """
 Examples:
   inworld-proxy suggest proxy.log                             one file or several; - is standard input
   inworld-proxy suggest proxy.log --config egress.yaml        each caller keeps its token and limits
-  kubectl logs deploy/inworld-proxy | inworld-proxy suggest -
+  kubectl logs -l app=inworld-proxy --tail=-1 --max-log-requests=20 | inworld-proxy suggest -
   inworld-proxy suggest --live                                asks http://127.0.0.1:9464, or `admin` of --config
   inworld-proxy suggest --live http://10.0.3.7:9464
 """

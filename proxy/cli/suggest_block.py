@@ -107,7 +107,8 @@ def _left_out(
     for name, kept in callers.items():
         if name not in by_caller:
             yield ""
-            yield f"# {name}: nothing seen, so it is left out, and its requests will be refused. To keep it as it was:"
+            yield f"# {name}: nothing seen that can be granted, so it is left out, and its requests will be refused."
+            yield "# To keep it as it was:"
             yield f"#  {name}:"
             yield from (f"#{line}" for text in kept.values() for line in text.split("\n"))
     for name, sightings in by_caller.items():

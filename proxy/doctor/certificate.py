@@ -1,7 +1,7 @@
-"""A server's certificate in words: how long it is good for, or why it is refused.
+"""Certificates in words, an upstream's and the listener's own: how long one is good for, or why it is refused.
 
-A refused one is looked at once more without being trusted, so that its names, its issuer and its days can be said. On
-that connection nothing is sent.
+An upstream's that is refused is looked at once more without being trusted, so that its names, its issuer and its days
+can be said. On that connection nothing is sent.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from proxy.core.model import Upstream
-from proxy.doctor.finding import State
+from proxy.core.model import ListenerTls, Upstream
+from proxy.doctor.finding import Finding, State
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -42,6 +42,24 @@ def validity(shown: ssl.SSLObject, now: float) -> tuple[State, str, str]:
     if days < SOON:
         return State.WARN, found, "renew it, or ask whoever runs that server when they will"
     return State.OK, found, ""
+
+
+def check_own(tls: ListenerTls, now: float) -> Finding:
+    """Is the certificate that callers are shown good today, and for a while? ``serve`` serves with any."""
+    from cryptography import x509  # noqa: PLC0415 - a tenth of a second, for those who need to know
+
+    certificate = x509.load_pem_x509_certificate(tls.certificates.encode())
+    names, remedy = _some([*tls.names]), "renew tls.cert and tls.key"
+    days = (tls.expires - now) / DAY
+    if days < 0:
+        found = f"{names}, expired on {certificate.not_valid_after_utc:%Y-%m-%d}: clients refuse it"
+        return Finding("certificate", State.WARN, found, remedy)
+    if certificate.not_valid_before_utc.timestamp() > now:
+        found = f"{names}, begins on {certificate.not_valid_before_utc:%Y-%m-%d}: clients refuse it until then"
+        remedy = "set this machine's clock (`date`); or it was issued too early"
+        return Finding("certificate", State.WARN, found, remedy)
+    found = f"{names}, {days:.0f} days left"
+    return Finding("certificate", State.WARN, found, remedy) if days < SOON else Finding("certificate", State.OK, found)
 
 
 async def explain(
@@ -76,7 +94,7 @@ async def explain(
 
 async def _look(upstream: Upstream, connect: Callable[[], Awaitable[Silent]], limit: float) -> x509.Certificate | None:
     """The certificate itself, trusted or not; None when it is not shown again."""
-    from cryptography import x509  # noqa: PLC0415 - a tenth of a second, for those who need to know
+    from cryptography import x509  # noqa: PLC0415 - see above
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -16,6 +16,7 @@ import aiohttp
 
 from proxy.core.model import LogFormat, LogSettings, Snapshot, TimeLimits, Upstream
 from proxy.doctor.api import Answer, Door, Pair, check_clock, check_mint, check_read, check_socket, pairs_of
+from proxy.doctor.certificate import check_own
 from proxy.doctor.finding import Finding, State, within
 from proxy.doctor.here import check_address, check_descriptors, check_redis
 from proxy.doctor.settings import Told, examine_settings
@@ -58,6 +59,8 @@ async def examine(told: Told) -> AsyncIterator[Finding]:
         await server.close()
     for setting, address in (("listen", snapshot.listen), ("admin", snapshot.admin)):
         yield await within(told.limit, setting, check_address(setting, address))
+    if snapshot.tls is not None and not snapshot.tls.self_signed:
+        yield check_own(snapshot.tls, time.time())
     if snapshot.shared_limits is not None:
         yield await within(told.limit, "redis", check_redis(snapshot.shared_limits))
     yield check_descriptors(snapshot)

@@ -51,8 +51,9 @@ async def examine_settings(told: Told) -> Loaded:
         plain = load_settings(told.config, told.environ, told.overrides, read_key=_placeholder)
     except SettingsError as error:
         return Loaded(None, frozenset(), [_fault(fault) for fault in error.faults])
-    callers = f"{len(plain.callers)} callers" if plain.callers else "no callers declared"
-    detail = f"{plain.source}: {len(plain.upstreams)} upstream, {len(plain.credentials)} credential, {callers}"
+    counts = (_count(len(plain.upstreams), "upstream"), _count(len(plain.credentials), "credential"))
+    callers = _count(len(plain.callers), "caller") if plain.callers else "no callers declared"
+    detail = f"{plain.source}: {', '.join(counts)}, {callers}"
     findings = [Finding("configuration", State.OK, detail)]
     secrets: dict[Source, Secret] = {}
     usable = set()
@@ -78,6 +79,10 @@ async def examine_settings(told: Told) -> Loaded:
 def definition_of(credential: Credential) -> Definition | None:
     """What the configuration says about it."""
     return credential.definition if isinstance(credential, ApiKey | SessionToken) else None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _placeholder(source: Source, environ: Mapping[str, str]) -> Secret:  # noqa: ARG001 - it reads neither

@@ -42,8 +42,8 @@ class _Spelled(GenerateJsonSchema):
                 described["default"] = "none"
             else:
                 del described["default"]
-        elif described.get("type") == "integer":
-            described["default"] = schema["default"]  # a count, not a size
+        elif described.get("type") in ("integer", "number"):
+            described["default"] = schema["default"]  # a count or a share, neither a size nor a duration
         return described
 
 

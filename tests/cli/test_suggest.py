@@ -320,7 +320,8 @@ def test_an_alias_of_yaml_is_written_out() -> None:
 def test_callers_that_were_not_seen_or_are_not_declared_are_comments(suggest: Suggest) -> None:
     result = suggest(log=line() + line("stt.transcribe", "gone"), config=TOP + CALLERS)
     assert allowed(result.stdout) == {"storefront": ["tts.synthesize"]}
-    assert "# batch: nothing seen, so it is left out, and its requests will be refused." in result.stdout
+    left_out = "nothing seen that can be granted, so it is left out, and its requests will be refused."
+    assert f"\n# batch: {left_out}\n# To keep it as it was:\n#  batch:\n" in result.stdout
     assert (
         "# gone: 1 request, and no such caller in the configuration. It would need:\n#     allow: [stt.transcribe]\n"
         in (result.stdout)

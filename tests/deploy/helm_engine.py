@@ -1,7 +1,7 @@
-"""Helm's own engine, in a process of its own because Go's runtime takes over signals: python helm_engine.py CHART.
+"""Helm's own engine, in a process of its own because Go's runtime takes over signals.
 
-Reads a list of values (JSON), and prints for each what `helm template` would write and `helm lint --strict` would say,
-or why the chart cannot be rendered with them.
+``python helm_engine.py CHART RELEASE`` reads a list of values (JSON), and prints for each what `helm template` would
+write and `helm lint --strict` would say, or why the chart cannot be rendered with them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 import helm_python
 
-RELEASE, NAMESPACE = "voice", "speech"
+NAMESPACE = "speech"
 WARNING = 2
 """A finding's severity, from which on `helm lint --strict` fails."""
 
 
-def answer(folder: str, values: dict[str, Any]) -> dict[str, Any]:
+def answer(folder: str, values: dict[str, Any], release: str) -> dict[str, Any]:
     """Texts by the name of their template under ``files`` and findings under ``lint``; or a reason under ``failed``."""
     with helm_python.Chart.load(folder) as chart:
         try:
             chart.validate_schema(values)
-            files = chart.render(values, name=RELEASE, namespace=NAMESPACE, is_install=True)
+            files = chart.render(values, name=release, namespace=NAMESPACE, is_install=True)
         except helm_python.HelmError as error:
             return {"failed": str(error)}
     report = helm_python.lint(folder, values, strict=True, namespace=NAMESPACE)
@@ -31,4 +31,4 @@ def answer(folder: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps([answer(sys.argv[1], values) for values in json.load(sys.stdin)]))
+    print(json.dumps([answer(sys.argv[1], values, sys.argv[2]) for values in json.load(sys.stdin)]))

@@ -92,8 +92,10 @@ CASES: dict[str, tuple[Series, Series]] = {
          f'{P}credential_mints_total{{{CREDENTIAL}, result="refused"}}': "2x60"},
     ),
     "InworldProxySecretUnreadable": (
-        {f'{P}credential_source_reads_total{{{CREDENTIAL}, source="file", result="failed"}}': "0+1x60"},
-        {f'{P}credential_source_reads_total{{{CREDENTIAL}, source="file", result="same"}}': "0+1x60"},
+        # Once: a file that does not change is not read again.
+        {f'{P}credential_source_reads_total{{{CREDENTIAL}, source="file", result="failed"}}': "0x5 1x55"},
+        {f'{P}credential_source_reads_total{{{CREDENTIAL}, source="file", result="same"}}': "0+1x60",
+         f'{P}credential_source_reads_total{{{CREDENTIAL}, source="file", result="failed"}}': "2x60"},
     ),
     "InworldProxyClockWrong": (
         {f"{P}credential_clock_skew_seconds{{{CREDENTIAL}}}": "-90x60"},

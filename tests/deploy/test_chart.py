@@ -33,12 +33,12 @@ Objects = dict[str, dict[str, Any]]
 """By kind, and for a second one of a kind by kind and name."""
 
 
-def _ask(*values: dict[str, Any]) -> list[dict[str, Any]]:
+def _ask(*values: dict[str, Any], release: str = "voice") -> list[dict[str, Any]]:
     try:
         import helm_python  # noqa: F401
     except ImportError:
         missing_wheel("helm-python-sdk is not installed (pip install -e '.[test]')")
-    command = [sys.executable, str(Path(__file__).with_name("helm_engine.py")), str(CHART)]
+    command = [sys.executable, str(Path(__file__).with_name("helm_engine.py")), str(CHART), release]
     done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     answers: list[dict[str, Any]] = json.loads(done.stdout)
@@ -111,6 +111,7 @@ def test_kubernetes_schemas_accept_every_object(answers: list[dict[str, Any]], w
         ({"replica": 3}, "replica"),
         ({"configuration": {**LEAST["configuration"], "listen": "127.0.0.1:1"}}, "configuration"),
         ({"redis": {"failure": "ajar"}}, "redis"),
+        ({"drainSeconds": 0}, "drainSeconds"),
         ({"seccomp": {"type": "Localhost"}}, "seccomp.profile: name the file"),
         ({"image": {"digest": "latest"}}, "digest"),
     ],
@@ -128,6 +129,19 @@ def test_the_callers_in_readme_are_values_that_it_takes() -> None:
     assert "assistant" in _objects(answer)["ConfigMap"]["data"]["config.yaml"]
 
 
+def test_names_are_none_too_long_and_keys_that_look_like_numbers_are_text() -> None:
+    numbers = {**ALL, "apiKey": {"existingSecret": "inworld", "key": "1"}}
+    numbers["redis"] = {"existingSecret": "redis", "key": "2"}
+    (answer,) = _ask(numbers, release="a" * 53)
+    objects = _objects(answer)
+    names = [each["metadata"]["name"] for each in objects.values()]
+    assert sum(name.endswith("-metrics") for name in names) == 1
+    assert max(map(len, names)) == 63  # RFC 1123 section 2.1
+    volumes = objects["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    keys = {each["name"]: each["secret"]["items"][0]["key"] for each in volumes if "secret" in each}
+    assert keys == {"api-key": "1", "redis": "2"}
+
+
 # -- as the proxy sees it ---------------------------------------------------------------------------------------------
 
 
@@ -137,7 +151,10 @@ def test_the_proxy_accepts_its_configuration(answers: list[dict[str, Any]], whic
     objects = _objects(answers[which])
     mounted = _mounted(objects)
     text = objects["ConfigMap"]["data"]["config.yaml"]
-    for path, content in {"/run/secrets/inworld/key": KEY, "/run/secrets/redis/url": "redis://redis:6379/0"}.items():
+    for path, content in {
+        "/run/secrets/inworld/api-key": KEY,
+        "/run/secrets/redis/url": "redis://redis:6379/0",
+    }.items():
         if path in text:
             assert path in mounted
             file = tmp_path / path.removeprefix("/")

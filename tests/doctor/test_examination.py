@@ -8,18 +8,23 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import trustme
 
 from proxy.doctor.finding import Finding, State, exit_code, within
 from tests.certificates import Certificates
 from tests.doctor.conftest import KEYS, Examine, Serve
+from tests.proxies import Proxies
 from tests.redis_server import RedisServer
+from tests.snapshots import make_snapshot, upstream_at
 
 NOWHERE = "http://127.0.0.1:9"
 DAY = dt.timedelta(days=1)
+HOUR = dt.timedelta(hours=1)
 
 
 def check(found: Finding, state: State, *says: str) -> None:
@@ -37,6 +42,7 @@ async def test_nothing_is_wrong_with_what_works(serve: Serve, find: Examine) -> 
         "read workspace", "mint workspace", "websocket workspace", "listen", "admin", "descriptors",
     ]  # fmt: skip
     assert exit_code([*found.values()]) == 0
+    assert found["configuration"].detail.endswith(": 1 upstream, 1 credential, no callers declared")
     check(found["read workspace"], State.OK, "/voices/v1/voices: 200")
     check(found["websocket workspace"], State.OK, "101")
 
@@ -275,10 +281,12 @@ async def test_each_credential_is_looked_at_on_its_own(serve: Serve, find: Exami
     key = {"kind": "api-key", "secret": "env:THE_KEY"}
     found = await find(
         await serve(),
+        callers={"one": {"token": f"sha256:{'7' * 64}", "allow": "*"}},
         credentials={"good": key, "gone": {**key, "secret": "env:GONE"}},
         routes=[{"operations": "voices.*", "credential": "gone"}, {"operations": "*", "credential": "good"}],
         environ={"GONE": "Z29uZTpkZWxldGVkLWxvbmctYWdv"},
     )
+    check(found["configuration"], State.OK, ": 1 upstream, 2 credentials, 1 caller")
     check(found["read gone"], State.FAIL, "credentials.gone.secret")
     assert found["read good"].state is State.OK
 
@@ -312,6 +320,45 @@ async def test_an_address_that_is_taken_is_said_with_who_has_it(serve: Serve, fi
     with taken(b"HTTP/1.1 200 OK\r\n\r\n") as address:
         found = await find(url, admin=address)
         check(found["admin"], State.FAIL, "another program", "choose another address in `admin`")
+
+
+async def test_a_proxy_that_speaks_tls_with_its_callers_is_known_by_its_refusal_of_plain_http(
+    serve: Serve, find: Examine, proxies: Proxies, certificates: Certificates
+) -> None:
+    upstream = await proxies.upstream()
+    snapshot = replace(make_snapshot(upstream_at(upstream.port)), tls=certificates.listener())
+    running = await proxies.start(snapshot, upstream)
+    found = await find(await serve(), listen=running.authority)
+    check(found["listen"], State.WARN, "an inworld-proxy listens there already")
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "state", "says"),
+    [
+        (-9 * DAY, 30 * DAY + HOUR, State.OK, ("localhost", "30 days left")),
+        (-9 * DAY, 3 * DAY + HOUR, State.WARN, ("localhost", "3 days left", "renew tls.cert and tls.key")),
+        (-9 * DAY, -HOUR, State.WARN, ("expired on 20", "clients refuse it", "renew tls.cert and tls.key")),
+        (DAY, 30 * DAY, State.WARN, ("begins on 20", "clients refuse it until then", "clock")),
+    ],
+    ids=["good", "ends soon", "expired", "not yet"],
+)
+async def test_the_certificate_that_callers_are_shown_is_warned_about(
+    serve: Serve, find: Examine, tmp_path: Path, begins: dt.timedelta, ends: dt.timedelta, state: State,
+    says: tuple[str, ...],
+) -> None:  # fmt: skip
+    now = dt.datetime.now(dt.UTC)
+    issued = trustme.CA().issue_cert("localhost", not_before=now + begins, not_after=now + ends)
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    key = tmp_path / "key.pem"
+    key.touch(mode=0o600)
+    issued.private_key_pem.write_to_path(str(key))
+    found = await find(await serve(), tls={"cert": "cert.pem", "key": "key.pem"})
+    check(found["certificate"], state, *says)
+    assert exit_code([*found.values()]) == (1 if state is State.WARN else 0)
+
+
+async def test_a_certificate_that_was_made_at_the_start_is_not_looked_at(serve: Serve, find: Examine) -> None:
+    assert "certificate" not in await find(await serve(), tls={"self_signed": True})
 
 
 async def test_an_address_of_another_machine_is_said(serve: Serve, find: Examine) -> None:

@@ -38,6 +38,7 @@ def test_defaults_are_spelled_as_people_write_them() -> None:
     assert (time["head"]["default"], time["tunnel_idle"]["default"]) == ("10s", "none")
     assert schema["$defs"]["SizeSettings"]["properties"]["line"]["default"] == "8KiB"
     assert schema["$defs"]["TokensSettings"]["properties"]["per_minute"]["default"] == 30
+    assert schema["$defs"]["OtelSection"]["properties"]["sample"]["default"] == 1.0
     assert "default" not in schema["$defs"]["UpstreamSettings"]["properties"]["ca"]
 
 
