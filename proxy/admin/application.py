@@ -21,14 +21,14 @@ from aiohttp.typedefs import Handler, Middleware
 from proxy import __version__
 from proxy.admin.inspector.routes import PAGE, add_inspector
 from proxy.admin.token import ask_for_token, shows
-from proxy.core.browser import check_host, check_site
+from proxy.core.browser import LOOPBACK_NAMES, check_host, check_site
 from proxy.core.errors import OUTCOMES, error_body, proxy_status
 from proxy.core.model import Credential, ErrorShape
 from proxy.observe.exposition import expose
 from proxy.reload import Outcome, Reloader, State
 from proxy.wire.server import DataServer
 
-_LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
+_READING = frozenset({"GET", "HEAD"})
 
 
 async def start_admin(
@@ -152,16 +152,18 @@ def _guard(server: DataServer) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = request.headers
-        hosts = _LOOPBACK_NAMES | (server.snapshot.policy.hosts or frozenset())
+        hosts = LOOPBACK_NAMES | (server.snapshot.policy.hosts or frozenset())
         refused = check_host(headers.get("Host", "").encode("utf-8", "replace"), hosts)
         if refused is None:
             origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-            # Of the origins only this listener's own, of the inspector's page (a browser names it with each of its
-            # modules), whatever the data listener allows: metrics are not for other pages.
+            # Of the origins only this listener's own, and only to read: a browser names it with each module of the
+            # inspector's page, which changes nothing. Whatever the data listener allows, metrics are not for other
+            # pages.
+            own = frozenset({f"http://{headers.get('Host', '')}"}) if request.method in _READING else frozenset()
             refused = check_site(
                 None if origin is None else origin.encode("utf-8", "replace"),
                 None if site is None else site.encode("utf-8", "replace"),
-                frozenset({f"http://{headers.get('Host', '')}"}),
+                own,
             )
         if refused is None:
             return await handler(request)

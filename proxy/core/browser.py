@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from proxy.core.errors import Code
+
+LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "[::1]", "localhost"})
+"""Names of this machine to itself, as they stand in Host. They are always answered on loopback."""
 
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]+)(?::[0-9]{1,5})?")
 """RFC 9110 section 7.2, narrower: a name or an address and perhaps a port; no user, path, list or blank."""

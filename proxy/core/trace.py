@@ -18,8 +18,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 """What UUIDs, ULIDs, hexadecimal, base64 and the ids of proxies are made of. No blank, comma, quote or semicolon: it
 stands in a field, a log line and a command line alike, and two values joined by a comma are none."""
 
-_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-"""Trace Context section 3.2. A later version may say more behind another hyphen, and only there (section 3.2.4)."""
+_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[^,]*)?")
+"""Trace Context section 3.2. A later version may say more behind another hyphen, and only there (section 3.2.4). No
+comma: two lines joined are none."""
 
 _NO_TRACE = b"0" * 32
 _NO_PARENT = b"0" * 16

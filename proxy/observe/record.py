@@ -36,7 +36,8 @@ class Evidence:
 
     ``received`` is the caller's head as it came, ``answered`` the upstream's with its credential masked, ``returned``
     what the caller got; empty where there was none. What was sent is made again from ``head``, ``length`` (of the body,
-    as in ``RequestParts``) and ``decision``, so that no credential is kept. ``denied`` is why it was refused or failed.
+    as in ``RequestParts``) and ``decision``, so that no head has the bytes of a credential; ``decision`` names the
+    credential itself until ``forget()``. ``denied`` is why it was refused or failed.
     """
 
     __slots__ = ("answered", "decision", "denied", "head", "length", "received", "returned")

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Final
 
 from proxy.core.model import Snapshot, SpanSettings
 from proxy.core.trace import NOTHING_SAID, TraceContext
 from proxy.observe.record import Record
-from proxy.observe.spans import SpanExport
+from proxy.observe.spans import FLUSH, SpanExport
 
 _DIGITS: Final = 48
 """Of a trace id and a span id. That one is all zeros, which would be none, happens once in 2**64 requests."""
@@ -35,6 +36,8 @@ class Tracing:
         self._digits = ""
         self._at = _END
         self._export: SpanExport | None = None
+        self._ended: list[SpanExport] = []
+        """Exports of earlier settings that still have something to tell."""
         self._settings: SpanSettings | None = None
         self._told: object = None
         self._bound = 0
@@ -51,9 +54,7 @@ class Tracing:
         if told == self._told:
             return
         self._told = told
-        if self._export is not None:
-            self._export.end()
-            self._export = None
+        self._end_export()
         self._settings = settings
         if settings is not None:
             self._export = SpanExport(settings, templates, snapshot.listen, self._counts, secure=secure)
@@ -99,7 +100,22 @@ class Tracing:
             self._export.put(record)
 
     async def close(self) -> None:
-        """Exports what is waiting, for a bounded time."""
+        """Exports what is waiting, for a bounded time, wherever it is to go."""
+        self._end_export()
+        ended, self._ended = self._ended, []
+        if ended:
+            await asyncio.to_thread(_wait_for, ended)
+
+    def _end_export(self) -> None:
         export, self._export = self._export, None
+        self._ended = [each for each in self._ended if each.is_working]
         if export is not None:
-            await asyncio.to_thread(export.close)
+            export.end()
+            self._ended.append(export)
+
+
+def _wait_for(exports: list[SpanExport]) -> None:
+    """For all of them no longer than for one."""
+    until = time.monotonic() + FLUSH
+    for export in exports:
+        export.wait(until)

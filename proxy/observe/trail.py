@@ -2,11 +2,14 @@
 later.
 
 What belongs here: what is kept of a request, how many, and why requests were refused how often. What does not: what is
-shown of it, and what of that is masked (``admin/inspector/``). Never kept: a body, and the upstream's credential. A
-caller's own token is in the head that it sent, and stays in memory until the head is displaced.
+shown of it, and what of that is masked (``admin/inspector/``). Never kept: a body, and the bytes of the upstream's
+credential in a head; what was decided names the credential itself until that is retired. A caller's own token is in
+the head that it sent, and stays in memory until the head is displaced.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 from proxy.core.errors import Code
 from proxy.core.model import Allow, Local, RequestHead
@@ -36,7 +39,7 @@ class Trail:
     Requests are numbered from 1 in the order in which they ended.
     """
 
-    __slots__ = ("_begin", "_ring", "count", "keep", "on", "reasons")
+    __slots__ = ("_begin", "_retired_before", "_ring", "count", "keep", "on", "reasons")
 
     def __init__(self, keep: int = 0) -> None:
         self.keep = keep
@@ -46,13 +49,18 @@ class Trail:
         """By code, operation, caller, and whether it was let through in audit mode; the last seen is the last."""
         self._ring: list[Record | None] = [None] * keep
         self._begin = 0
+        self._retired_before = -inf
 
     def configure(self, keep: int) -> None:
         """Keeps so many from now on, the newest of those that there are among them; 0: none, and what was counted
         goes."""
         if keep == self.keep:
             return
-        kept = self.after(0)[-keep:] if keep else []
+        kept = self.after(0)
+        displaced = max(0, len(kept) - keep)
+        for record in kept[:displaced]:
+            record.evidence = None
+        kept = kept[displaced:]
         self.keep = keep
         self.on = keep > 0
         self._ring = [None] * keep
@@ -69,7 +77,14 @@ class Trail:
     def add(self, record: Record) -> None:
         """One request is over."""
         count = self.count
-        self._ring[count % self.keep] = record
+        place = count % self.keep
+        displaced = self._ring[place]
+        if displaced is not None:
+            displaced.evidence = None  # the record may still wait to be exported, and needs none for that
+        evidence = record.evidence
+        if evidence is not None and record.received <= self._retired_before:
+            evidence.forget()
+        self._ring[place] = record
         self.count = count + 1
         code = record.code
         if code is not None:
@@ -105,7 +120,9 @@ class Trail:
         return kept
 
     def forget(self, adopted_at: float) -> None:
-        """Credentials of an earlier configuration have ended: what was begun before this one loses its way to them."""
+        """Credentials of an earlier configuration have ended: what was begun before this one loses its way to them,
+        also what is not over yet."""
+        self._retired_before = max(self._retired_before, adopted_at)
         for record in self._ring:
             if record is not None and record.evidence is not None and record.received <= adopted_at:
                 record.evidence.forget()

@@ -11,8 +11,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from proxy.callers.token import digest_token, token_recogniser
+from proxy.core.browser import LOOPBACK_NAMES
 from proxy.core.model import Address, Caller, LogFormat, LogSettings, Route, Snapshot
-from proxy.settings.load import LOOPBACK_NAMES
 
 SESSION = "session"
 """The caller's name where nobody's grants are asked for."""

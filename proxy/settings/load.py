@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from proxy.catalogue.load import BUILT_IN
+from proxy.core.browser import LOOPBACK_NAMES
 from proxy.core.model import PRIVATE, Address, Caller, Limits, LogSettings, Policy, SizeLimits, Snapshot, TimeLimits
 from proxy.credentials.api_key import ENVIRONMENT_VARIABLE
 from proxy.credentials.sources import read_source
@@ -39,7 +40,6 @@ ENVIRONMENT = "environment"
 
 COMMAND_LINE = "command line"
 DEFAULT_CREDENTIAL = "default"
-LOOPBACK_NAMES = frozenset({"127.0.0.1", "[::1]", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from proxy.settings.reading import Reading
 from proxy.settings.resolve import Surroundings
 
 _NEEDS = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_HEADERS = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+"""Variables from which the SDK takes headers, whatever is configured."""
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
@@ -33,6 +35,10 @@ def resolve_spans(reading: Reading, around: Surroundings, faults: list[Fault]) -
     if settings.headers and not settings.endpoint.private:
         found = "a URL that would send the headers in clear over the network"
         faults.append(reading.document.fault(path, found, "write `https://…`, or remove `headers`"))
+    for name in _HEADERS:
+        if around.environ.get(name) and not settings.endpoint.private:
+            found = f"a URL that would send the headers of {name} in clear over the network"
+            faults.append(reading.document.fault(path, found, f"write `https://…`, or unset {name}"))
     headers = _read(settings.headers, reading, around, faults)
     return SpanSettings(settings.endpoint.url, headers, settings.service_name, settings.sample, settings.follow_callers)
 

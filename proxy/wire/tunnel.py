@@ -78,7 +78,7 @@ class TunnelEnd:
             return False
         self._end(tunnel)
         if tunnel.peer_of(self).ended or not self.out.can_write_eof():
-            # TLS cannot be closed by half in asyncio: the end of one direction is the end of both.
+            # An upstream's TLS cannot be closed by half in asyncio: the end of one direction is the end of both.
             self.out.close()
             return False
         self.out.write_eof()

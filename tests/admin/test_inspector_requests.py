@@ -397,6 +397,20 @@ async def test_the_command_explains_the_same_request(inspected: Inspected, line:
     assert "abc" not in " ".join(words)
 
 
+@pytest.mark.parametrize("method", ["`id`", "GET|id", "GET&id", "$HOME", "A'id'", "!!"])
+async def test_a_method_that_a_shell_would_run_is_one_word_of_the_command(inspected: Inspected, method: str) -> None:
+    await inspected.proxy.ask(request(f"{method} /v1/x"))
+    command = (await inspected.detail(1))["explain"]
+    words = ["inworld-proxy", "explain", method, "/v1/x", "--config", "tests"]
+    assert shlex.split(command) == words
+    assert shlex.join(words) == command, "every word is quoted that has to be"
+
+
+async def test_a_method_that_would_be_an_option_of_the_command_has_none(inspected: Inspected) -> None:
+    await inspected.proxy.ask(request("--help /v1/x"))
+    assert (await inspected.detail(1))["explain"] is None
+
+
 async def test_without_a_file_the_command_says_what_the_key_may(inspectors: Inspectors) -> None:
     def change(snapshot: Snapshot) -> Snapshot:
         return replace(snapshot, source="environment")

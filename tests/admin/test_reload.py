@@ -187,6 +187,8 @@ async def test_only_post_reloads(admin: Admin, method: str) -> None:
     ("host", "fields", "status"),
     [("rebind.evil:9464", (), 421), ("a,b", (), 400), ("127.0.0.1", ("Origin: https://evil.example",), 403),
      ("127.0.0.1", ("Origin: https://ours.example",), 403), ("127.0.0.1", ("Origin: null",), 403),
+     ("127.0.0.1:9464", ("Origin: http://127.0.0.1:9464",), 403),
+     ("127.0.0.1:9464", ("Origin: http://127.0.0.1:9464", "Sec-Fetch-Site: same-origin"), 403),
      ("127.0.0.1", ("Sec-Fetch-Site: cross-site",), 403), ("127.0.0.1", ("Sec-Fetch-Site: same-site",), 403)],
 )  # fmt: skip
 @pytest.mark.parametrize("token", [(), (BEARER,)])

@@ -79,8 +79,9 @@ def test_an_invalid_traceparent_is_none(value: str) -> None:
     assert said(f"traceparent: {value}", "tracestate: a=b").trace_id == ""
 
 
-def test_a_traceparent_that_came_twice_is_none() -> None:
-    assert said(f"traceparent: {VALID}", f"Traceparent: {VALID}").trace_id == ""
+@pytest.mark.parametrize("first", [VALID, f"01-{TRACE}-{PARENT}-01", f"01-{TRACE}-{PARENT}-01-x"])
+def test_a_traceparent_that_came_twice_is_none(first: str) -> None:
+    assert said(f"traceparent: {first}", f"Traceparent: {VALID}").trace_id == ""
 
 
 @pytest.mark.parametrize("value", [f"cc-{TRACE}-{PARENT}-01", f"01-{TRACE}-{PARENT}-01-what-the-future-holds"])

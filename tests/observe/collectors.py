@@ -27,10 +27,12 @@ class Span(NamedTuple):
 
 
 class Collector:
-    """Between ``start()`` and ``close()``. ``status`` is what it answers; ``open`` lets answers out."""
+    """Between ``start()`` and ``close()``. ``status`` is what it answers, with this ``location``; ``open`` lets answers
+    out."""
 
     def __init__(self) -> None:
         self.status = 200
+        self.location: str | None = None
         self.open = threading.Event()
         self.open.set()
         self.asked = threading.Semaphore(0)
@@ -49,6 +51,8 @@ class Collector:
                 if collector.status == 200:
                     collector._take(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 self.send_response(collector.status)
+                if collector.location is not None:
+                    self.send_header("Location", collector.location)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

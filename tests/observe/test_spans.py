@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -60,7 +61,8 @@ class Exporting:
 
     def close(self) -> float:
         before = time.monotonic()
-        self.export.close()
+        self.export.end()
+        self.export.wait(before + spans.FLUSH)
         return time.monotonic() - before
 
 
@@ -128,7 +130,7 @@ def test_where_callers_speak_tls_the_scheme_says_so(collector: Collector) -> Non
     counts = {"exported": 0, "failed": 0, "dropped": 0}
     export = SpanExport(to(collector.url), {}, Address("127.0.0.1", 8443), counts, secure=True)
     export.put(finished())
-    export.close()
+    export.end()
     (span,) = collector.wait(1)
     assert span.attributes["url.scheme"] == "https"
 
@@ -297,6 +299,71 @@ async def test_a_reload_moves_the_spans_to_another_collector_without_losing_one(
         await proxy.ask(request("GET /nothing/here"))
         (before,), (after,) = collector.wait(1), await collected(proxy, other, 1)
         assert [before.span_id, after.span_id] == [record.span_id for record in proxy.records]
+    finally:
+        other.close()
+
+
+async def test_a_stop_after_a_reload_waits_for_what_the_old_collector_is_still_owed(
+    proxies: Proxies, collector: Collector
+) -> None:
+    other = Collector().start()
+    try:
+        collector.open.clear()
+        proxy = await start(proxies, collector)
+        await serve(proxy, 1)
+        proxy.server.adopt(replace(proxy.server.snapshot, spans=to(other.url)))
+        await asyncio.to_thread(collector.asked.acquire, timeout=PATIENCE)
+        asyncio.get_running_loop().call_later(0.3, collector.open.set)
+        await bounded(proxy.server.tracing.close())
+        assert proxy.server.metrics.spans["exported"] == 1
+    finally:
+        other.close()
+
+
+async def test_a_stop_waits_for_all_collectors_no_longer_than_for_one_and_says_what_each_did_not_take(
+    proxies: Proxies, collector: Collector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans, "GATHER", 0.0)
+    others = [Collector().start() for _ in range(3)]
+    proxy = await start(proxies, collector)
+    try:
+        exports = []
+        for each in (collector, *others):
+            each.open.clear()
+            proxy.server.adopt(replace(proxy.server.snapshot, spans=to(each.url)))
+            export = proxy.server.tracing._export
+            assert export is not None
+            exports.append(export)
+            export.put(finished())
+            await asyncio.to_thread(each.asked.acquire, timeout=PATIENCE)
+            export.put(finished())
+        begun = time.monotonic()
+        with caplog.at_level(logging.WARNING, "proxy"):
+            await bounded(proxy.server.tracing.close())
+        assert time.monotonic() - begun < spans.FLUSH + 1.0
+        said = [record.getMessage() for record in caplog.records if "1 spans were not exported" in record.getMessage()]
+        assert [each.url in line for each, line in zip((collector, *others), said, strict=True)] == [True] * 4
+    finally:
+        for each in others:
+            each.close()
+        collector.open.set()
+        for export in exports:
+            export._working.join(PATIENCE)
+
+
+@pytest.mark.parametrize("status", [300, 302, 304, 307, 308])
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_collector_that_points_elsewhere_has_taken_nothing_and_nobody_follows(
+    collector: Collector, status: int, leads: bool
+) -> None:
+    other = Collector().start()
+    try:
+        collector.status, collector.location = status, f"{other.url}/v1/traces" if leads else None
+        exporting = Exporting(collector.url, headers=(("x-tenant", "seven"),))
+        exporting.export.put(finished())
+        exporting.close()
+        assert exporting.counts == {"exported": 0, "failed": 1, "dropped": 0}
+        assert not other.asked.acquire(blocking=False)
     finally:
         other.close()
 

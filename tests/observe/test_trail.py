@@ -52,6 +52,37 @@ def test_however_it_is_resized_what_is_kept_are_the_newest_under_their_numbers(s
             assert (None if found is None else found.path) == (str(number) if number in kept else None)
 
 
+def test_what_is_displaced_keeps_no_heads_wherever_its_record_still_waits() -> None:
+    trail = Trail(3)
+    records = [record(str(number)) for number in range(5)]
+    for each in records:
+        each.evidence = trail.evidence(b"head", None, None, 0)
+        trail.add(each)
+    assert [each.evidence is not None for each in records] == [False, False, True, True, True]
+    trail.configure(2)
+    assert [each.evidence is not None for each in records] == [False, False, False, True, True]
+    trail.configure(0)
+    assert not any(each.evidence for each in records)
+
+
+def test_what_ends_after_the_credentials_that_it_was_begun_with_loses_its_way_to_them_too() -> None:
+    trail, decision, kept = Trail(3), object(), []
+    for received, forgets in ((1.0, 0.0), (2.0, 2.0), (2.5, 0.0)):
+        made = Record(received, 1.0, "GET", "/", "127.0.0.1")
+        made.evidence = trail.evidence(b"head", None, decision, 0)  # type: ignore[arg-type]
+        if forgets:
+            trail.forget(forgets)
+        trail.add(made)
+        kept.append(made.evidence.decision)
+        assert made.evidence.received == b"head"
+    assert kept == [decision, None, decision]
+    trail.forget(1.0)
+    late = Record(1.5, 1.0, "GET", "/", "127.0.0.1")
+    late.evidence = trail.evidence(b"", None, decision, 0)  # type: ignore[arg-type]
+    trail.add(late)
+    assert late.evidence.decision is None
+
+
 def test_reasons_are_counted_and_the_newest_is_the_last() -> None:
     trail = Trail(1)
     for code, operation, moment in ((Code.NO_ROUTE, "a", 1.0), (Code.DRAINING, None, 2.0), (Code.NO_ROUTE, "a", 3.0)):

@@ -54,6 +54,18 @@ def test_a_value_that_would_be_two_headers_is_refused_and_not_shown(faults_of: F
     assert "hush" not in str(fault)
 
 
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+def test_headers_that_the_sdk_would_take_from_the_environment_never_go_in_clear_either(
+    load: Load, faults_of: FaultsOf, name: str
+) -> None:
+    environ = {**KEY, name: "authorization=hush"}
+    (fault,) = faults_of("otel: {endpoint: 'http://collector:4318'}", environ=environ)
+    assert (name in str(fault), "in clear" in str(fault), "hush" in str(fault)) == (True, True, False)
+    assert load("otel: {endpoint: 'https://collector:4318'}", environ=environ).spans is not None
+    assert load("otel: {endpoint: 'http://127.0.0.1:4318'}", environ=environ).spans is not None
+    assert load("otel: {endpoint: 'http://collector:4318'}", environ={**KEY, name: ""}).spans is not None
+
+
 def test_without_the_extra_the_fault_says_how_to_get_it(faults_of: FaultsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
 

@@ -34,21 +34,26 @@ def describe(snapshot: Snapshot, number: int, record: Record) -> Detail:
 
 
 def explain_command(snapshot: Snapshot, record: Record) -> str | None:
-    """The ``explain`` that answers for this request; None when nobody knows what, or as whom, it would have to ask."""
+    """The ``explain`` that answers for this request, quoted for a shell: its method is any token a caller thought of.
+
+    None when nobody knows what, or as whom, it would have to ask, or the method would be taken for an option.
+    """
     path = record.path
     if record.evidence is not None and record.evidence.head is not None:
         path = record.evidence.head.target.partition("?")[0]
     declared = snapshot.policy.anonymous is None
-    if not path.startswith("/") or (declared and record.caller not in snapshot.callers):
+    if not path.startswith("/") or record.method.startswith("-"):
         return None
-    words = ["inworld-proxy", "explain", record.method, shlex.quote(path)]
+    if declared and record.caller not in snapshot.callers:
+        return None
+    words = ["inworld-proxy", "explain", record.method, path]
     if snapshot.source == "environment":
         words += _declared(snapshot)
     else:
-        words += ["--config", shlex.quote(snapshot.source)]
+        words += ["--config", snapshot.source]
     if declared and record.caller is not None:
         words += ["--as", record.caller]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _declared(snapshot: Snapshot) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from proxy.admin.inspector.rows import rows_after
 from proxy.admin.inspector.series import Series
@@ -28,20 +28,23 @@ MOST_VIEWERS = 16
 MOST_QUEUED = 24
 """Events that wait for a viewer: four seconds' worth. Then it is cut, and may come again."""
 
+ENDS_WITHIN = 1.0
+"""Seconds that a viewer has to read what it was told last. Then it is cut: the end of the process waits for it."""
+
 
 class Viewer:
     """Somebody who looks: what is still to be sent to it. ``cut`` closes its connection at once."""
 
     def __init__(self, cut: Callable[[], None]) -> None:
         self.events: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_QUEUED)
-        self._cut = cut
+        self.cut = cut
 
     def tell(self, event: bytes | None) -> None:
         """One more event; None: there will be no other."""
         try:
             self.events.put_nowait(event)
         except asyncio.QueueFull:
-            self._cut()
+            self.cut()
 
 
 class Feed:
@@ -85,13 +88,20 @@ class Feed:
         self._viewers.discard(viewer)
 
     def close(self) -> None:
-        """Nobody is told anything any more: every viewer's stream ends now."""
+        """Nobody is told anything any more: every viewer's stream ends now, of one who does not read soon."""
         for timer in (self._rows, self._state):
             if timer is not None:
                 timer.cancel()
         self._rows = self._state = None
         for viewer in self._viewers:
             viewer.tell(None)
+        if self._viewers:
+            self._server.loop.call_later(ENDS_WITHIN, self._cut, [*self._viewers])
+
+    def _cut(self, viewers: Iterable[Viewer]) -> None:
+        for viewer in viewers:
+            if viewer in self._viewers:
+                viewer.cut()
 
     def _describe(self) -> dict[str, object]:
         return describe_state(self._server, self._begun)

@@ -43,10 +43,15 @@ _HARMLESS = frozenset(
         "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "vary", "via", "x-accel-buffering",
         "x-client-ip", "x-content-type-options", "x-envoy-upstream-service-time", "x-forwarded-for",
         "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-inworld-request-id", "x-real-ip",
-        "x-request-id", "x-trace-id", "traceparent", "anthropic-version", "anthropic-beta",
+        "x-request-id", "x-stainless-arch", "x-stainless-async", "x-stainless-helper-method", "x-stainless-lang",
+        "x-stainless-os", "x-stainless-package-version", "x-stainless-poll-helper", "x-stainless-read-timeout",
+        "x-stainless-retry-count", "x-stainless-runtime", "x-stainless-runtime-version", "x-stainless-timeout",
+        "x-trace-id", "traceparent", "anthropic-version", "anthropic-beta",
     }
 )  # fmt: skip
-_HARMLESS_PREFIXES = ("x-stainless-", "x-ratelimit-", "sec-ch-ua")
+_HARMLESS_PREFIXES = ("x-ratelimit-", "sec-ch-ua")
+_PLACES = frozenset({"access-control-allow-origin", "forwarded", "host", "origin", "x-forwarded-host"})
+"""Of the harmless ones those that name a host, before which there may be a user and a password."""
 _ADDRESSES = frozenset({"content-location", "location", "referer", "x-original-uri", "x-original-url", "x-rewrite-url"})
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
@@ -57,7 +62,10 @@ _TELLING = re.compile(
     r"(?i)\b(bearer|basic|token|key|secret|password)([ =:]+)[^\s,;]+|eyJ[\w\-]{8,}\.[\w\-.]+|\bsk-[\w\-]{8,}"
 )
 """A secret in a field where none belongs: a scheme with its token, a JWT, an OpenAI key."""
-_SECRET_WORDS = re.compile(r"(?i)key|token|auth|secret|pass|sig|cred|session|jwt|code|%")
+_SECRET_WORDS = re.compile(
+    r"(?i:key|token|auth|access|secret|pass|pwd|otp|sig|cred|session|jwt|code|%)|(?i:pin)(?![a-z])"
+)
+"""In the name of a parameter. ``pin`` and ``userPin``, not ``pinned`` and ``ping``."""
 _PARAMETER = re.compile(r"[A-Za-z0-9._~\-]{1,8}")
 
 
@@ -90,6 +98,8 @@ def mask_value(name: str, value: str) -> str:
         return ", ".join(_mask_protocol(member.strip()) for member in value.split(","))
     if lower in _ADDRESSES:
         return _mask_address(value)
+    if lower in _PLACES and "@" in value:
+        return MASK
     if lower in _HARMLESS or lower.startswith(_HARMLESS_PREFIXES):
         return _TELLING.sub(_mask_telling, value)
     return value if _PLAIN.fullmatch(value) else MASK
@@ -125,10 +135,12 @@ def _mask_protocol(member: str) -> str:
 
 
 def _mask_address(value: str) -> str:
-    before, mark, _ = value.partition("?")
+    # A fragment is where OAuth's implicit flow puts a token (RFC 6749 section 4.2.2).
+    address, hash_, _ = value.partition("#")
+    before, mark, _ = address.partition("?")
     if "@" in before:
         return MASK  # perhaps a user and a password
-    return mask_target(before, value) if mark else before
+    return (mask_target(before, address) if mark else before) + (f"#{MASK}" if hash_ else "")
 
 
 def _mask_parameter(parameter: str) -> str:
