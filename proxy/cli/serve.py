@@ -47,7 +47,7 @@ Examples:
 _DEMO = """\
 inworld-proxy {version} on {on} -> the built-in sandbox: {key} is not set, so nothing leaves this machine
 metrics: {metrics}/metrics
-
+{watch}
 Try it:
 
   curl -s {proxy}/v1/audio/speech -H 'Content-Type: application/json' -o hello.wav \\
@@ -222,14 +222,17 @@ def _announce(snapshot: Snapshot, listening: app.Listening, child: SandboxProces
         how = how_to_trust(snapshot.tls, trust, _for_curl(listening.data, snapshot.tls, trust))
     proxy, admin = _url(listening.data, snapshot.tls), _url(listening.admin)
     ask_proxy, ask_admin = _for_curl(listening.data, snapshot.tls, trust), _for_curl(listening.admin)
+    watch = f"inspector: {admin}/inspector\n" if snapshot.inspector and not admin.startswith("unix:") else ""
     if child is None:
         where = ", ".join(f"{upstream.scheme}://{upstream.authority}" for upstream in snapshot.upstreams.values())
-        text = f"inworld-proxy {__version__} on {proxy} -> {where}\nmetrics: {admin}/metrics\n"
+        text = f"inworld-proxy {__version__} on {proxy} -> {where}\nmetrics: {admin}/metrics\n{watch}"
         for said, ask, path in ((proxy, ask_proxy, "/…"), (admin, ask_admin, "/metrics")):
             if said.startswith("unix:"):
                 text += f"to {said}: curl {ask}{path}\n"
     else:
-        text = _DEMO.format(version=__version__, on=proxy, metrics=admin, proxy=ask_proxy, admin=ask_admin, key=KEY)
+        text = _DEMO.format(
+            version=__version__, on=proxy, metrics=admin, watch=watch, proxy=ask_proxy, admin=ask_admin, key=KEY
+        )
     click.echo(f"{text}\n{how}\n" if how else text, err=True)
 
 

@@ -84,8 +84,9 @@ def test_every_example_starts_and_ends(path: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_key_the_sandbox_stands_in_and_three_commands_are_shown() -> None:
-    with serving(environ={}) as (process, data, _):
+    with serving(environ={}) as (process, data, admin):
         assert process.stderr is not None
+        assert process.stderr.readline() == f"inspector: http://{admin}/inspector\n"
         shown: list[str] = []
         while len(shown) < 3:
             line = process.stderr.readline()
@@ -96,6 +97,15 @@ def test_without_a_key_the_sandbox_stands_in_and_three_commands_are_shown() -> N
         status, voices = ask(data, "/voices/v1/voices")
         assert (status, bool(voices["voices"])) == (200, True)
         assert end(process) == 0
+
+
+def test_an_inspector_that_is_switched_off_is_not_spoken_of(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.yaml"
+    file.write_text("inspector: {enabled: false}\n", encoding="utf-8")
+    with serving("--config", str(file), environ=ENVIRON) as (process, _, _):
+        assert end(process) == 0
+        assert process.stderr is not None
+        assert "inspector" not in process.stderr.read()
 
 
 def test_an_address_in_use_is_said_with_what_to_do() -> None:
