@@ -123,7 +123,9 @@ def _what_to_do(error: DialError, upstream: Upstream) -> str:
     if error.code in (Code.UPSTREAM_PROXY_FAILED, Code.UPSTREAM_PROXY_TIMEOUT):
         asked = f"ask whoever runs that proxy to let CONNECT {there} pass"
         return f"{asked}, with the user and password of {here}.proxy"
-    if error.code in (Code.UPSTREAM_TLS_FAILED, Code.UPSTREAM_TLS_TIMEOUT):
+    if error.code is Code.UPSTREAM_TLS_TIMEOUT:
+        return f"see what is slow or silent there: correct the port in {here}.url; --timeout waits longer"
+    if error.code is Code.UPSTREAM_TLS_FAILED:
         return f"see who answers there: correct the port in {here}.url, or the TLS of that server (1.2 or newer)"
     if error.code is Code.DESCRIPTORS_EXHAUSTED:
         return "raise ulimit -n"
