@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
@@ -21,6 +22,8 @@ def pytest_configure() -> None:
     expected = os.environ.get("INWORLD_PROXY_EXPECT", BUILD)
     if expected != BUILD:
         pytest.exit(f"these tests would be about the {BUILD} build", returncode=1)
+    # Under nohup it is ignored, and would be by every process that a test starts.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 try:

@@ -201,7 +201,6 @@ def in_a_terminal(*prefix: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
     def take_terminal() -> None:
         os.setsid()
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have been started by nohup
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
     command = [*prefix, sys.executable, "-m", "proxy", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
