@@ -25,7 +25,7 @@ CLOSED_WITHIN = 3.5
 """Seconds after a configuration is in force in which the tunnels that it does not allow are gone: the proxy waits one
 for a frame to end and one for the Close to be answered, and a busy machine may take the rest."""
 
-_TEXT_LINE = re.compile(r"^\S+ (\d{3}|---) .*?( aborted| caller_gone)?(?: caller\d+)? [\d.]+ ms \d+ B$")
+_TEXT_LINE = re.compile(r"^\S+ (\d{3}|---) .*?( aborted| caller_gone)?(?: caller\d+)? [\d.]+ ms \d+ B(?: id=\S+)?$")
 
 
 @dataclass(frozen=True)
