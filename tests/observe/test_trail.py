@@ -66,7 +66,7 @@ def test_what_is_displaced_keeps_no_heads_wherever_its_record_still_waits() -> N
 
 
 def test_what_ends_after_the_credentials_that_it_was_begun_with_loses_its_way_to_them_too() -> None:
-    trail, decision, kept = Trail(3), object(), []
+    trail, decision, kept = Trail(3), (None, None), []
     for received, forgets in ((1.0, 0.0), (2.0, 2.0), (2.5, 0.0)):
         made = Record(received, 1.0, "GET", "/", "127.0.0.1")
         made.evidence = trail.evidence(b"head", None, decision, 0)  # type: ignore[arg-type]
