@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy import __version__
-from proxy.cli.completing import complete_key_type, complete_level
+from proxy.cli.options import key_options, upstream_options
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.doctor.finding import Finding, State, exit_code
 from proxy.hardening import harden
@@ -48,26 +48,8 @@ closed. Nothing is made, changed or synthesized; no secret and no token is shown
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
 @click.option("--listen", metavar="HOST:PORT", help="Where callers would connect.  [default: 127.0.0.1:8080]")
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics would be.  [default: 127.0.0.1:9464]")
-@click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
-@click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
-@click.option(
-    "--voices",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Voice API: none, read or write.",
-)
-@click.option(
-    "--router",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Router API: none, read or write.",
-)
-@click.option(
-    "--key-type",
-    metavar="TYPE",
-    shell_complete=complete_key_type,
-    help="The type the key was made with: standard or realtime-only.",
-)
+@upstream_options
+@key_options
 @click.option("--sandbox", is_flag=True, help="In front of the built-in sandbox.")
 @click.option(
     "--timeout", "limit", type=click.FloatRange(0.1, 600), default=LIMIT, show_default=True, help="Seconds for a check."

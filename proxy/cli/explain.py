@@ -15,8 +15,9 @@ from typing import assert_never
 
 import click
 
-from proxy.cli.completing import complete_caller, complete_key_type, complete_level, complete_method, complete_path
+from proxy.cli.completing import complete_caller, complete_method, complete_path
 from proxy.cli.offline import find_caller, load_offline
+from proxy.cli.options import key_options
 from proxy.core.errors import OUTCOMES, Code
 from proxy.core.headers import sort_request_lines
 from proxy.core.model import (
@@ -73,24 +74,7 @@ Examples:
 )
 @click.option("--uid", "user", metavar="USER", help="The user, by number or name, who asks on the unix socket.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
-@click.option(
-    "--voices",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Voice API: none, read or write.",
-)
-@click.option(
-    "--router",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Router API: none, read or write.",
-)
-@click.option(
-    "--key-type",
-    metavar="TYPE",
-    shell_complete=complete_key_type,
-    help="The type the key was made with: standard or realtime-only.",
-)
+@key_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(  # noqa: PLR0913 - one parameter per option
     method: str,

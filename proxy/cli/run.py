@@ -13,7 +13,8 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.completing import complete_caller, complete_key_type, complete_level
+from proxy.cli.completing import complete_caller
+from proxy.cli.options import key_options, upstream_options
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.hardening import harden
 from proxy.inherited import fill_standard_descriptors
@@ -55,26 +56,8 @@ reaches it from the terminal itself.
     help="With the grants and limits of this caller of the configuration.",
 )
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (YAML).")
-@click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
-@click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
-@click.option(
-    "--voices",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Voice API: none, read or write.",
-)
-@click.option(
-    "--router",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Router API: none, read or write.",
-)
-@click.option(
-    "--key-type",
-    metavar="TYPE",
-    shell_complete=complete_key_type,
-    help="The type the key was made with: standard or realtime-only.",
-)
+@upstream_options
+@key_options
 @click.option("--sandbox", is_flag=True, help="Use the built-in sandbox even when INWORLD_API_KEY is set.")
 @click.option("--log", type=click.Path(path_type=Path), metavar="FILE", help="Append the request log to this file.")
 @click.option(

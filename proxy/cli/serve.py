@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from proxy import __version__
-from proxy.cli.completing import complete_key_type, complete_level, complete_log_format
+from proxy.cli.completing import complete_log_format
 from proxy.cli.faults import print_faults
+from proxy.cli.options import key_options, upstream_options
 from proxy.cli.sandbox_process import SandboxProcess
 from proxy.hardening import harden
 from proxy.inherited import Inherited, InheritedError, fill_standard_descriptors, take_inherited
@@ -75,26 +76,8 @@ class _Parent(NamedTuple):
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics and health are.  [default: 127.0.0.1:9464]")
 @click.option("--fd", type=click.IntRange(0), metavar="N", help="Callers connect to this inherited listening socket.")
 @click.option("--admin-fd", type=click.IntRange(0), metavar="N", help="The same for metrics and health.")
-@click.option("--upstream", metavar="URL", help="The API itself.  [default: https://api.inworld.ai]")
-@click.option("--ca", metavar="FILE", help="Certificates to trust beside the system's (PEM).")
-@click.option(
-    "--voices",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Voice API: none, read or write.",
-)
-@click.option(
-    "--router",
-    metavar="LEVEL",
-    shell_complete=complete_level,
-    help="What the key may do on the Router API: none, read or write.",
-)
-@click.option(
-    "--key-type",
-    metavar="TYPE",
-    shell_complete=complete_key_type,
-    help="The type the key was made with: standard or realtime-only.",
-)
+@upstream_options
+@key_options
 @click.option(
     "--log-format",
     metavar="FORMAT",
