@@ -134,6 +134,16 @@ class Wire:
         """Whatever arrives next; empty at the end."""
         return await bounded(self._reader.read(2**20), self.patience)
 
+    async def with_stops(self, count: int) -> bytes:
+        """So many bytes, read with a stop before each piece."""
+        got = b""
+        while len(got) < count:
+            self.stop_reading()
+            await asyncio.sleep(0)
+            self.read_again()
+            got += await self.some()
+        return got
+
     async def head(self) -> Head:
         return Head.read(await bounded(self._reader.readuntil(b"\r\n\r\n"), self.patience))
 

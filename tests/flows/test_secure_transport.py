@@ -87,13 +87,7 @@ async def test_a_large_answer_arrives_whole_at_a_caller_who_stops_now_and_then(p
         bounded(wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE), 30)
     )
     await caller.head()
-    got = b""
-    while len(got) < len(LARGE):
-        caller.stop_reading()
-        await asyncio.sleep(0)
-        caller.read_again()
-        got += await caller.some()
-    assert got == LARGE
+    assert await caller.with_stops(len(LARGE)) == LARGE
     await sending
 
 
