@@ -289,7 +289,7 @@ class Proxies:
         codes = [process.end() for process in self._begun]
         for process, code in zip(self._begun, codes, strict=True):
             told = [line for line in process.err if line.strip()]
-            assert (code, told[2:]) == (0, []), f"{process.command}: exit code {code}\n{''.join(told)}"
+            assert (code, told[3:]) == (0, []), f"{process.command}: exit code {code}\n{''.join(told)}"
             said = "".join(process.out + process.err)
             for secret in (*CLIENT_SECRETS, *self._sandbox.keys.values()):
                 assert secret not in said, f"{process.command} wrote {secret} to its log"
