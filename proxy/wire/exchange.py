@@ -276,11 +276,15 @@ class Exchange:
         elif self._held is not None:
             self._on_held(self._held, rest)
             return
-        if rest is None:
-            self._upstream.deadline = self._server.loop.time() + self._pool.time.idle  # type: ignore[union-attr]  # it called
-        else:
+        if rest is not None:
             self._reusable = self._reusable and not rest
             self._finish()
+            return
+        upstream = self._upstream
+        assert upstream is not None  # noqa: S101 - for the type checker; it called
+        upstream.deadline = self._pool.clock() + self._pool.idle
+        if isinstance(cursor, ChunkedCursor):
+            upstream.relay(cursor, self._caller.transport)
 
     def on_response(self, response: ResponseHead, body: bytes) -> None:
         """The upstream's final head, and what arrived with it."""
@@ -621,6 +625,7 @@ class Exchange:
             if self.caller_full:
                 upstream.transport.resume_reading()  # nobody else will: the caller is told of no exchange any more
             self._upstream = None
+            self._record.response_bytes += upstream.relayed()
             upstream.deadline = NEVER
             self._pool.give_back(upstream)
         else:
@@ -629,5 +634,6 @@ class Exchange:
     def _drop_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
+            self._record.response_bytes += upstream.relayed()
             upstream.exchange = None
             upstream.discard()

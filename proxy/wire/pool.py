@@ -30,6 +30,8 @@ class Pool:
     ) -> None:
         self.upstream = upstream
         self.time = TimeLimits()
+        self.idle = self.time.idle
+        self.clock = loop.time
         self.most_body: int | None = None
         self.host_line = f"Host: {upstream.authority}\r\n".encode("ascii")
         self._loop = loop
@@ -44,6 +46,7 @@ class Pool:
     def configure(self, time: TimeLimits, size: SizeLimits) -> None:
         """The limits from now on, for what is in flight too."""
         self.time = time
+        self.idle = time.idle
         self.most_body = size.body
 
     def take(self) -> UpstreamConnection | None:
