@@ -358,7 +358,7 @@ class CallerConnection:
         memo = self._memo
         parts = memo.recall(raw, snapshot, second) if memo is not None else None
         if parts is not None and memo is not None:
-            self._serve(raw, parts, memo.allow, received, moment)
+            self._serve(memo.own(raw), parts, memo.allow, received, moment)
             return
         self._memo = None
         read = read_request(raw, self.uid)

@@ -70,6 +70,7 @@ class Exchange:
         "_parts",
         "_pool",
         "_record",
+        "_repeats",
         "_replay",
         "_request_cursor",
         "_reusable",
@@ -101,6 +102,7 @@ class Exchange:
         # What a minted token went out with may have to go out again; a static key never does, so nothing is kept.
         self._replay: list[bytes] | None = [] if allow.route.credential.renews else None
         self._head_sent = False
+        self._repeats = False  # does the upstream's head repeat the credential?
         self.caller_full = False
         self._keep = parts.keep_alive
         self._reusable = True
@@ -290,8 +292,7 @@ class Exchange:
         """The upstream's final head, and what arrived with it."""
         record = self._record
         record.first_byte = time.monotonic()
-        if record.evidence is not None and len(response.raw) <= LONGEST_KEPT:
-            record.evidence.answered = without_credential(response.raw, self._authorization)
+        self._look_through(response.raw)
         if response.status == 101:
             self._switch(response, body)
             return
@@ -342,6 +343,15 @@ class Exchange:
             self._reusable = self._reusable and not rest
             self._finish()
 
+    def _look_through(self, raw: bytes) -> None:
+        """Does the upstream's head repeat the credential? What goes to the caller has no line of its that is not there,
+        so it is looked through once."""
+        unrepeated = without_credential(raw, self._authorization)
+        self._repeats = unrepeated is not raw
+        evidence = self._record.evidence
+        if evidence is not None and len(unrepeated) <= LONGEST_KEPT:
+            evidence.answered = unrepeated
+
     def _head_for_caller(self, response: ResponseHead, framing: bytes, *, unbounded: bool) -> bytes:
         """The head as it goes to the caller, after which nothing can be undone."""
         modern = self._parts.head.version == 11
@@ -354,7 +364,9 @@ class Exchange:
         more = request_id_line(self._record.request_id)
         if b"origin" in self._parts.head.noted:
             more += response_lines(self._parts.head.noted, self._server.snapshot.policy.origins)
-        out = self._scrub(response_bytes(response, framing=framing, more=more, connection=connection))
+        out = response_bytes(response, framing=framing, more=more, connection=connection)
+        if self._repeats:
+            out = self._scrub(out)
         evidence = self._record.evidence
         if evidence is not None and len(out) <= LONGEST_KEPT:
             evidence.returned = out
@@ -434,7 +446,9 @@ class Exchange:
         self._over = True
         upstream.exchange = None
         self._pool.release(upstream)
-        switch = self._scrub(switch_bytes(response, self._allow, request_id_line(self._record.request_id)))
+        switch = switch_bytes(response, self._allow, request_id_line(self._record.request_id))
+        if self._repeats:
+            switch = self._scrub(switch)
         evidence = self._record.evidence
         if evidence is not None:
             # Heads of open WebSockets take room, too: they are kept of as many as of requests that are over.

@@ -35,6 +35,13 @@ class Memo:
         else:
             self._before, self._after = raw[: match.start(1)], raw[match.end(1) :]
 
+    def own(self, raw: bytes) -> bytes:
+        """The same bytes as this recalled head; the very object that is kept here, where it is kept in one piece.
+
+        For whoever keeps heads: so many of them take no room, and are in a cache.
+        """
+        return raw if self._after else self._before
+
     def recall(self, raw: bytes, snapshot: Snapshot, second: int) -> RequestParts | None:
         """The parts of this head, if it is the remembered one but for its length; then ``allow`` holds for it too."""
         before, after = self._before, self._after
