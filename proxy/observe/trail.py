@@ -10,14 +10,23 @@ the head that it sent, and stays in memory until the head is displaced.
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from proxy.core.errors import Code
 from proxy.core.model import Allow, Local, RequestHead
-from proxy.observe.record import Evidence, Record
+from proxy.observe.record import Ending, Evidence, Record
+
+_ANSWERED: Final = Ending.ANSWERED
 
 LONGEST_KEPT = 4096
 """Bytes of a head that are kept; of a longer one nothing is. A ring of 500 then takes 8.5 MB at most (measured,
 2026-11-22), since what crosses is there once more; with heads of 200 bytes 0.9."""
+
+RATE: Final = 1000.0
+BURST: Final = 500.0
+"""Of the requests that were answered well so many a second are kept, and so many at once. Of more nobody reads any,
+what went wrong among them would be displaced within moments, and each that is kept takes memory that is in no cache:
+3 % of a request (bench/README.md)."""
 
 MOST_REASONS = 500
 """Codes by operation and caller that are counted; the one that was not seen for longest makes room."""
@@ -34,22 +43,26 @@ class Reason:
 
 
 class Trail:
-    """A ring of records. ``on`` is False where nothing is kept; ``count`` is how many there were.
+    """A ring of records. ``on`` is False where nothing is kept.
 
-    Requests are numbered from 1 in the order in which they ended.
+    ``count`` is how many were put into it: numbered from 1 in the order in which they ended. ``passed`` is how many
+    were not: see ``RATE``.
     """
 
-    __slots__ = ("_begin", "_retired_before", "_ring", "count", "keep", "on", "reasons")
+    __slots__ = ("_begin", "_last", "_left", "_retired_before", "_ring", "count", "keep", "on", "passed", "reasons")
 
     def __init__(self, keep: int = 0) -> None:
         self.keep = keep
         self.on = keep > 0
         self.count = 0
+        self.passed = 0
         self.reasons: dict[tuple[Code, str | None, str | None, bool], Reason] = {}
         """By code, operation, caller, and whether it was let through in audit mode; the last seen is the last."""
         self._ring: list[Record | None] = [None] * keep
         self._begin = 0
         self._retired_before = -inf
+        self._last = 0.0
+        self._left = BURST
 
     def configure(self, keep: int) -> None:
         """Keeps so many from now on, the newest of those that there are among them; 0: none, and what was counted
@@ -76,11 +89,20 @@ class Trail:
 
     def add(self, record: Record) -> None:
         """One request is over."""
+        if _is_ordinary(record):
+            left = min(BURST, self._left + (record.ended - self._last) * RATE)
+            self._last = record.ended
+            if left < 1.0:
+                self._left = left
+                self.passed += 1
+                record.evidence = None  # the record may still wait to be exported, and needs none for that
+                return
+            self._left = left - 1.0
         count = self.count
         place = count % self.keep
         displaced = self._ring[place]
         if displaced is not None:
-            displaced.evidence = None  # the record may still wait to be exported, and needs none for that
+            displaced.evidence = None
         evidence = record.evidence
         if evidence is not None and record.received <= self._retired_before:
             evidence.forget()
@@ -132,3 +154,14 @@ class Trail:
         if not max(self._begin, self.count - self.keep) < number <= self.count:
             return None
         return self._ring[(number - 1) % self.keep]
+
+
+def _is_ordinary(record: Record) -> bool:
+    """Was it answered well, and let through because that is allowed?"""
+    return (
+        record.ending is _ANSWERED
+        and record.status < 400
+        and record.code is None
+        and record.would_refuse is None
+        and not record.websocket
+    )

@@ -17,6 +17,8 @@ from aiohttp.web_protocol import RequestHandler
 from proxy.admin.inspector.feed import ENDS_WITHIN, MOST_QUEUED, MOST_VIEWERS, Viewer
 from proxy.admin.inspector.rows import MOST_ROWS, percentile
 from proxy.core.model import Snapshot
+from proxy.observe.record import Record
+from proxy.observe.trail import BURST
 from tests.admin.watching import KEEP, Inspected, Inspectors
 from tests.snapshots import HANDSHAKE, KEY, SWITCH, TOKEN
 from tests.wires import OK, Wire, bounded, connect, request
@@ -234,6 +236,25 @@ async def test_the_charts_say_what_happened_in_each_second(inspected: Inspected)
     whole = (await inspected.state())["series"]
     assert (sum(whole["requests"]), sum(whole["refused"])) == (4, 1)
     assert len({len(whole[name]) for name in whole if name != "step_s"}) == 1
+
+
+async def test_what_is_too_much_to_be_kept_is_counted_in_the_charts_and_as_left_out(inspected: Inspected) -> None:
+    many = 2 * int(BURST)
+    async with inspected.stream() as stream:
+        await stream.event()
+        assert (await stream.until("requests"))["skipped"] == 0
+        for _ in range(many):
+            record = Record(1.0, 1.0, "GET", "/things", "127.0.0.1")
+            record.status, record.ended = 200, 10.0
+            inspected.proxy.server.trail.add(record)
+        told = await stream.until("requests")
+        assert (len(told["rows"]), told["skipped"]) == (KEEP, many - KEEP)
+        requests = 0
+        while requests < many:
+            requests += (await stream.until("state"))["tail"]["requests"]
+        assert requests == many
+    async with inspected.stream() as stream:
+        assert (await stream.until("requests"))["skipped"] == many - KEEP
 
 
 @pytest.mark.parametrize(

@@ -465,10 +465,8 @@ def test_hostile_texts_stay_texts(proxy: Inspected, opened: Opened) -> None:
         expect(page.locator("#detail")).to_contain_text("onerror=\"document.title='taken'\"")
         assert page.locator("#content img, #content script").count() == 0
     state, row = hostile()
-    stream = "".join(f"event: {name}\ndata: {json.dumps(value)}\n\n" for name, value in
-                     (("state", state), ("requests", {"rows": [row], "skipped": 0})))  # fmt: skip
     page = opened("about:blank", ready=None)
-    page.route("**/inspector/events", lambda route: route.fulfill(content_type="text/event-stream", body=stream))
+    tell(page, ("state", state), ("requests", {"rows": [row], "skipped": 0}))
     pair = [[MARKUP, MARKUP]]
     heads = ("received", "sent", "answered", "returned")
     told = {"row": row, "decision": MARKUP, "explain": MARKUP, "lines": dict.fromkeys(heads, MARKUP),
@@ -483,6 +481,29 @@ def test_hostile_texts_stay_texts(proxy: Inspected, opened: Opened) -> None:
     expect(page.locator("#detail .decision")).to_have_text(MARKUP)
     assert page.locator("img, #content script").count() == 0
     assert page.title() == "Inspector"
+
+
+def test_what_is_too_much_to_be_kept_is_said(proxy: Inspected, opened: Opened) -> None:
+    """What went by before the page was opened is not meant."""
+    state, row = hostile()
+    page = opened("about:blank", ready=None)
+    tell(page, ("state", state), ("requests", {"rows": [row], "skipped": 7000}),
+         ("requests", {"rows": [row | {"id": row["id"] + 1}], "skipped": 1234}))  # fmt: skip
+    page.goto(proxy.page)
+    expect(page.locator("#shown")).to_have_text("2 requests, 1,234 more not shown")
+    page.set_viewport_size(NARROW)
+    assert overflow(page) == 0
+    picture(page, "narrow-not-shown")
+
+
+def tell(page: Any, *events: tuple[str, object]) -> None:
+    """Makes these the events that the page is told, once, instead of the proxy's."""
+    streams = ["".join(f"event: {name}\ndata: {json.dumps(value)}\n\n" for name, value in events)]
+
+    def answer(route: Any) -> None:
+        route.fulfill(content_type="text/event-stream", body=streams.pop() if streams else "")
+
+    page.route("**/inspector/events", answer)
 
 
 def hostile() -> tuple[dict[str, Any], dict[str, Any]]:

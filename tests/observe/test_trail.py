@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.errors import Code
-from proxy.observe.record import Evidence, Record
-from proxy.observe.trail import LONGEST_KEPT, MOST_REASONS, Trail
+from proxy.observe.record import Ending, Evidence, Record
+from proxy.observe.trail import BURST, LONGEST_KEPT, MOST_REASONS, RATE, Trail
 
 
 def record(path: str = "/", code: Code | None = None, operation: str | None = None, moment: float = 1.0) -> Record:
@@ -112,3 +112,47 @@ def test_of_an_answer_made_here_the_body_is_not_kept_because_there_may_be_a_toke
     evidence = Evidence(b"", None, None, 0)
     evidence.answer_here(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"token": "t"}')
     assert evidence.returned == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+def ended(moment: float, **facts: object) -> Record:
+    """A request that was answered well but for these facts, and ended then."""
+    made = record()
+    made.status, made.ended = 200, moment
+    for name, fact in facts.items():
+        setattr(made, name, fact)
+    return made
+
+
+def test_of_many_at_once_that_went_well_some_are_kept_and_the_others_counted() -> None:
+    trail = Trail(5000)
+    records = [ended(10.0) for _ in range(int(BURST) + 7)]
+    for each in records:
+        each.evidence = trail.evidence(b"head", None, None, 0)
+        trail.add(each)
+    assert (trail.count, trail.passed, len(trail.after(0))) == (BURST, 7, BURST)
+    assert [each.evidence is None for each in records[-8:]] == [False] + [True] * 7
+
+
+def test_of_many_for_long_as_many_a_second_are_kept_as_are_said() -> None:
+    trail = Trail(10)
+    for number in range(20_000):
+        trail.add(ended(10.0 + number / 10_000))
+    assert trail.count == pytest.approx(BURST + 2 * RATE, abs=2)
+    assert trail.count + trail.passed == 20_000
+    trail.add(ended(13.0))
+    assert trail.after(0)[-1].ended == 13.0
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [{"status": 400}, {"code": Code.UPSTREAM_CLOSED}, {"ending": Ending.CALLER_GONE}, {"ending": Ending.ABORTED},
+     {"would_refuse": Code.NO_ROUTE}, {"websocket": True}],
+)  # fmt: skip
+def test_what_did_not_go_well_is_always_kept(fact: dict[str, object]) -> None:
+    trail = Trail(5000)
+    for _ in range(int(BURST) + 7):
+        trail.add(ended(10.0))
+    count = trail.count
+    for _ in range(300):
+        trail.add(ended(10.0, **fact))
+    assert (trail.count, trail.passed) == (count + 300, 7)

@@ -14,6 +14,7 @@ const NARROW = matchMedia("(max-width: 700px)");
 
 let state = null;
 let started = null; // when the proxy was, by its own account: another one has other requests under the same numbers
+let joined = false; // what went by before somebody looked is not counted as not shown
 let paused = false;
 let link = { state: "connecting" };
 
@@ -25,7 +26,8 @@ const feed = new Feed(take, (told) => { link = told; drawLink(); });
 
 function take(name, told) {
   if (name === "requests") {
-    traffic.rows.add(told.rows);
+    traffic.rows.add(told.rows, joined ? 0 : told.skipped);
+    joined = false;
     ask("rows");
   } else if (name === "state") {
     const began = told.now - told.uptime_s;
@@ -35,6 +37,7 @@ function take(name, told) {
     }
     started = began;
     state = told;
+    if (told.series !== undefined) joined = true;
     charts.take(told);
     if (!paused) ask("charts", "tables", "overview", "facts");
     drawLink();

@@ -56,6 +56,7 @@ class Feed:
         self._viewers: set[Viewer] = set()
         self._series = Series(server)
         self._told = 0
+        self._passed = 0
         self._rows: asyncio.TimerHandle | None = None
         self._state: asyncio.TimerHandle | None = None
 
@@ -75,10 +76,11 @@ class Feed:
         self.start()
         if self._viewers:
             self._tell_rows()  # so that all of them are equally far
-        self._told = self._server.trail.count
+        trail = self._server.trail
+        self._told, self._passed = trail.count, trail.passed
         viewer.tell(_event("state", {**self._describe(), "series": self._series.whole()}))
-        rows, skipped = rows_after(self._server.trail, 0)
-        viewer.tell(_event("requests", {"rows": rows, "skipped": skipped}))
+        rows, skipped = rows_after(trail, 0)
+        viewer.tell(_event("requests", {"rows": rows, "skipped": skipped + trail.passed}))
         self._viewers.add(viewer)
         if self._rows is None:
             self._rows = self._server.loop.call_later(ROWS_EVERY, self._tell_rows_again)
@@ -116,7 +118,8 @@ class Feed:
         trail = self._server.trail
         if trail.count > self._told:
             rows, skipped = rows_after(trail, self._told)
-            self._told = trail.count
+            skipped += trail.passed - self._passed
+            self._told, self._passed = trail.count, trail.passed
             self._tell(_event("requests", {"rows": rows, "skipped": skipped}))
 
     def _tell_state(self) -> None:

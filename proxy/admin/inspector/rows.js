@@ -34,9 +34,12 @@ export class Rows {
   #frozen = null;
   #last = 0; // the numbers begin at one
   #since = 0;
+  /** How many there were besides: of many a second the proxy keeps only some of those that went well. */
+  skipped = 0;
 
   /** Takes rows, oldest first; what is already known, as after a reconnection, is left out. */
-  add(rows) {
+  add(rows, skipped) {
+    this.skipped += skipped;
     for (const row of rows) {
       if (row.id <= this.#last) continue;
       this.#last = row.id;
@@ -48,7 +51,7 @@ export class Rows {
   /** Forgets all: another process counts from the beginning. */
   clear() {
     this.#kept = [];
-    this.#last = this.#since = 0;
+    this.#last = this.#since = this.skipped = 0;
     if (this.held) this.#frozen = [];
   }
 

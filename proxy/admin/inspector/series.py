@@ -1,7 +1,7 @@
 """The last two minutes second by second, for the small charts.
 
 Made from counters and from the records that are kept anyway, so that a request costs nothing for it. Of a second with
-more requests than are kept, the percentiles are those of the newest.
+more requests than are kept, the percentiles are those of the kept.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ class Series:
         self._server = server
         self._seconds: deque[Second] = deque(maxlen=SECONDS)
         self._count = server.trail.count
+        self._passed = server.trail.passed
         self._refused = self._count_refused()
 
     def look(self, now: float) -> None:
         """A second is over. ``now`` is Unix time."""
         server = self._server
-        count, refused = server.trail.count, self._count_refused()
+        count, passed, refused = server.trail.count, server.trail.passed, self._count_refused()
         first_bytes = [
             record.first_byte - record.received for record in server.trail.after(self._count) if record.first_byte
         ]
@@ -49,14 +50,14 @@ class Series:
         self._seconds.append(
             Second(
                 int(now),
-                count - self._count,
+                count - self._count + passed - self._passed,
                 refused - self._refused,
                 None if p50 is None else milliseconds(p50),
                 None if p99 is None else milliseconds(p99),
                 sum(server.metrics.tunnels.values()),
             )
         )
-        self._count, self._refused = count, refused
+        self._count, self._passed, self._refused = count, passed, refused
 
     def whole(self) -> dict[str, object]:
         """All of them, as one list for each thing that is drawn."""

@@ -152,9 +152,10 @@ export class Traffic {
     while (this.#lines.length < many) this.#lengthen();
     this.#lines.forEach((line, index) => line.write(found[index], found[index] === this.#active));
     if (this.rows.held && many < found.length) requestAnimationFrame(() => this.#grow());
-    const { newer } = this.rows;
+    const { newer, skipped } = this.rows;
     const why = this.#held.paused ? "paused" : "held";
     say(byId("shown"), requests(count)
+        + (skipped > 0 ? `, ${number(skipped)} more not shown` : "")
         + (this.rows.held ? `, ${why}${newer > 0 ? `: ${number(newer)} newer` : ""}` : ""));
     byId("release").hidden = !this.rows.held || this.#held.paused;
     byId("nothing").hidden = found.length > 0;
