@@ -41,11 +41,16 @@ def arguments(*options: str, command: Sequence[str]) -> list[str]:
 
 
 def run(
-    *options: str, command: Sequence[str], env: Mapping[str, str] | None = None, stdin: str = "", cwd: Path = ROOT
+    *options: str,
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    cwd: Path = ROOT,
+    before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end, in a session of its own: without a terminal."""
+    """Runs a command to its end, in a session of its own: without a terminal. ``before``: what starts all of it."""
     done = subprocess.run(
-        arguments(*options, command=command), env=environ(**(env or {})), input=stdin, cwd=cwd,
+        [*before, *arguments(*options, command=command)], env=environ(**(env or {})), input=stdin, cwd=cwd,
         capture_output=True, text=True, timeout=PATIENCE, check=False, start_new_session=True,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
