@@ -22,8 +22,11 @@ def pytest_configure() -> None:
     expected = os.environ.get("INWORLD_PROXY_EXPECT", BUILD)
     if expected != BUILD:
         pytest.exit(f"these tests would be about the {BUILD} build", returncode=1)
-    # Under nohup it is ignored, and would be by every process that a test starts.
+    # Under nohup, and behind a script's `&`, they are ignored, and would be by every process that a test starts.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 try:
