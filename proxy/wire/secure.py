@@ -65,8 +65,8 @@ class SecureTransport:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server is None, server_hostname=server
         )
-        # What is under ``SSLObject``, where it is under it (CPython): its methods are only called by those of the same
-        # name, and a call of Python's around each took 4 of a request's 76 us.
+        # What is under ``SSLObject`` (CPython): its methods only call those of the same name here, and a frame of
+        # Python's around each took 2 of a request's 60 us (16 rounds side by side, 2026-11-22).
         self._tls: Any = getattr(self._object, "_sslobj", self._object)
         self._below: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else can happen
         self._open = False
