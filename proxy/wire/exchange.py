@@ -284,7 +284,7 @@ class Exchange:
             return
         upstream = self._upstream
         assert upstream is not None  # noqa: S101 - for the type checker; it called
-        upstream.deadline = self._pool.clock() + self._pool.idle
+        upstream.deadline = self._pool.idle_deadline()
         if isinstance(cursor, ChunkedCursor):
             upstream.relay(cursor, self._caller.transport)
 
@@ -337,7 +337,7 @@ class Exchange:
         if rest is None:
             upstream = self._upstream
             if upstream is not None:
-                upstream.deadline = self._server.loop.time() + self._pool.time.idle
+                upstream.deadline = self._pool.idle_deadline()
                 self._server.deadlines.watch(upstream)
         else:
             self._reusable = self._reusable and not rest
@@ -384,7 +384,7 @@ class Exchange:
         """More of an answer that may refuse the credential has arrived; ``rest`` is not None when it is whole."""
         upstream = self._upstream
         if rest is None and held.size <= MOST_HELD and upstream is not None:
-            upstream.deadline = self._server.loop.time() + self._pool.time.idle
+            upstream.deadline = self._pool.idle_deadline()
             self._server.deadlines.watch(upstream)
             return
         self._held = None
@@ -526,7 +526,7 @@ class Exchange:
         upstream = self._upstream
         if upstream is not None and not self.request_done and self.response_cursor is None:
             # While the upstream takes nothing nobody reads the caller, so only this notices that both are stuck.
-            upstream.deadline = self._server.loop.time() + self._pool.time.idle if full else NEVER
+            upstream.deadline = self._pool.idle_deadline() if full else NEVER
             self._server.deadlines.watch(upstream)
 
     def on_caller_full(self, *, full: bool) -> None:
@@ -535,7 +535,7 @@ class Exchange:
         upstream = self._upstream
         if upstream is None or upstream.transport.is_closing():
             return
-        upstream.deadline = self._server.loop.time() + self._pool.time.idle
+        upstream.deadline = self._pool.idle_deadline()
         if full:
             upstream.transport.pause_reading()
             read_in_pieces(upstream)

@@ -30,8 +30,8 @@ class Pool:
     ) -> None:
         self.upstream = upstream
         self.time = TimeLimits()
-        self.idle = self.time.idle
-        self.clock = loop.time
+        self._idle_for = self.time.idle
+        self._clock = loop.time
         self.most_body: int | None = None
         self.host_line = f"Host: {upstream.authority}\r\n".encode("ascii")
         self._loop = loop
@@ -46,8 +46,12 @@ class Pool:
     def configure(self, time: TimeLimits, size: SizeLimits) -> None:
         """The limits from now on, for what is in flight too."""
         self.time = time
-        self.idle = time.idle
+        self._idle_for = time.idle
         self.most_body = size.body
+
+    def idle_deadline(self) -> float:
+        """When an answer that says nothing from now on has been silent for too long, by the loop's clock."""
+        return self._clock() + self._idle_for
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection that is still good, or None: then ``dial()``."""

@@ -78,7 +78,7 @@ class UpstreamConnection:
         if len(data) == self._whole and data.startswith(self._line) and data.endswith(b"\r\n"):
             self._relayed += len(data)
             self._to.write(data)
-            self.deadline = self.pool.clock() + self.pool.idle
+            self.deadline = self.pool.idle_deadline()
             return
         exchange = self.exchange
         if exchange is None:
