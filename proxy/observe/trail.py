@@ -28,6 +28,10 @@ BURST: Final = 500.0
 what went wrong among them would be displaced within moments, and each that is kept takes memory that is in no cache:
 3 % of a request (bench/README.md)."""
 
+MOST_OPEN: Final = 50
+"""WebSockets whose heads are kept while they are open, for when they are over: 2 KB each, beside the 3.8 KB of an idle
+one (1,000 of them, 2026-11-22), and they may stay for hours."""
+
 MOST_REASONS = 500
 """Codes by operation and caller that are counted; the one that was not seen for longest makes room."""
 
@@ -86,6 +90,10 @@ class Trail:
     def evidence(self, raw: bytes, head: RequestHead | None, decision: Allow | Local | None, length: int) -> Evidence:
         """What is kept of a request from its head on; of too long a head nothing. ``head`` is None when unreadable."""
         return Evidence(raw, head, decision, length) if len(raw) <= LONGEST_KEPT else Evidence(b"", None, decision, 0)
+
+    def has_room_for_tunnel(self, open_ones: int) -> bool:
+        """Are the heads of one more WebSocket kept while it is open, beside those of so many?"""
+        return open_ones < min(self.keep, MOST_OPEN)
 
     def add(self, record: Record) -> None:
         """One request is over."""

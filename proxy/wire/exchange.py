@@ -451,8 +451,7 @@ class Exchange:
             switch = self._scrub(switch)
         evidence = self._record.evidence
         if evidence is not None:
-            # Heads of open WebSockets take room, too: they are kept of as many as of requests that are over.
-            if len(self._server.tunnels) >= self._server.trail.keep or len(switch) > LONGEST_KEPT:
+            if not self._server.trail.has_room_for_tunnel(len(self._server.tunnels)) or len(switch) > LONGEST_KEPT:
                 self._record.evidence = None
             else:
                 evidence.returned = switch

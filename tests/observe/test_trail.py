@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.core.errors import Code
 from proxy.observe.record import Ending, Evidence, Record
-from proxy.observe.trail import BURST, LONGEST_KEPT, MOST_REASONS, RATE, Trail
+from proxy.observe.trail import BURST, LONGEST_KEPT, MOST_OPEN, MOST_REASONS, RATE, Trail
 
 
 def record(path: str = "/", code: Code | None = None, operation: str | None = None, moment: float = 1.0) -> Record:
@@ -156,3 +156,9 @@ def test_what_did_not_go_well_is_always_kept(fact: dict[str, object]) -> None:
     for _ in range(300):
         trail.add(ended(10.0, **fact))
     assert (trail.count, trail.passed) == (count + 300, 7)
+
+
+@pytest.mark.parametrize(("keep", "most"), [(3, 3), (500, MOST_OPEN), (0, 0)])
+def test_of_open_websockets_the_heads_of_some_are_kept_and_of_no_more_than_of_requests(keep: int, most: int) -> None:
+    trail = Trail(keep)
+    assert [trail.has_room_for_tunnel(number) for number in range(600)] == [number < most for number in range(600)]
